@@ -1,0 +1,50 @@
+# Every target installs what it needs into .venv by itself.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check system bench run clean lock
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv with everything pinned in requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "millpond needs Python 3.11 or later")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: $(STAMP) ## Render 200 small pictures and log them as CSV, JSON and PNG
+	$(BIN)/python examples/demo.py
+
+test: $(STAMP) ## Run every test
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## Format, lint, types, tidiness and unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q --ignore tests/system
+
+system: $(STAMP) ## Run the tests with real daemons, loggers and renderers
+	$(BIN)/python -m pytest tests/system
+
+bench: $(STAMP) ## Measure the result path on this machine
+	$(BIN)/python benchmarks/result_path.py
+
+run: $(STAMP) ## Run the daemon in the foreground: make run CONFIG=my.yaml
+	$(BIN)/millpond run $(or $(CONFIG),config.example.yaml)
+
+lock: $(STAMP) ## Resolve requirements.lock again from pyproject.toml
+	$(BIN)/python -m pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-annotate --no-header \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+	  --extra image --extra dev --output-file requirements.lock pyproject.toml
+
+clean: ## Remove .venv, caches and runs/
+	rm -rf .venv runs dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,149 @@
+"""A small classifier that tells the shapes of the ray tracer apart, most of the time.
+
+It stands in for the model under test in `make demo`. It learns at start, in numpy alone, from
+pictures taken near the shape and at eye level. The demo shows it others too, from far away and
+from above, so that it fails now and then, and for a reason that its records can show.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import raytracer
+
+Floats = npt.NDArray[np.float32]
+
+CLASSES: Final = tuple(raytracer.SHAPES)
+
+TRAINING_COUNT: Final = 400
+TRAINING_RANGES: Final = {
+    **raytracer.RANGES,
+    "camera_elevation_deg": (5.0, 58.0),
+    "camera_distance_m": (2.6, 5.0),
+}
+PATCH: Final = 32  # Pictures are looked at this small: height and width, in pixels.
+CELL: Final = 4  # Edges are counted in cells of this many pixels, each way.
+ORIENTATIONS: Final = 8
+HIDDEN: Final = 32
+STEPS: Final = 200
+RATE: Final = 0.05
+MOMENTUM: Final = 0.9
+DECAY: Final = 1e-3  # Pulls weights to zero, so that 400 pictures are not learnt by heart.
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A network with one hidden layer, on counts of edges by place and orientation.
+
+    mean, spread: (feature_count,), float32; features are centred and scaled by them.
+    weights: (feature_count + 1, HIDDEN) and (HIDDEN + 1, class_count), float32; the last row of
+    each is the bias.
+    """
+
+    mean: Floats
+    spread: Floats
+    weights: tuple[Floats, Floats]
+
+    @classmethod
+    def train(cls, seed: int) -> "Classifier":
+        """Render pictures and learn from them; the same seed gives the same classifier."""
+        rng = np.random.default_rng(seed)
+        features, labels = _training_set(rng)
+        mean, spread = features.mean(axis=0), features.std(axis=0) + np.float32(1e-3)
+        return cls(mean, spread, _fit((features - mean) / spread, labels, rng))
+
+    def predict(self, rgb: Floats) -> Floats:
+        """Say how likely each class is.
+
+        Args:
+            rgb: (3, height, width), float32, 0 to 1; at least `PATCH` high and wide.
+
+        Returns:
+            (class_count,), float32, 0 to 1, in the order of `CLASSES`; the sum is 1.
+        """
+        features = (_features(rgb) - self.mean) / self.spread
+        _, probabilities = _forward(features[np.newaxis], *self.weights)
+        likely: Floats = probabilities[0]
+        return likely
+
+
+def _training_set(rng: np.random.Generator) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Render what is learnt from: (count, feature_count) float32, and (count,) class indices."""
+    features, labels = [], []
+    for _ in range(TRAINING_COUNT):
+        args = raytracer.random_args(rng, TRAINING_RANGES)
+        features.append(_features(raytracer.render(args, size=PATCH)["rgb"]))
+        labels.append(CLASSES.index(str(args["shape"])))
+    return np.stack(features), np.array(labels, dtype=np.int64)
+
+
+def _features(rgb: Floats) -> Floats:
+    """Count edges by place and orientation: (feature_count,), float32.
+
+    The picture is made small; in each cell, the steepness of its pixels is added up by the
+    direction in which they are steepest, on a scale on which faint edges count too.
+    """
+    small = _shrunk(rgb)
+    along_y, along_x = np.gradient(small, axis=(1, 2))
+    steepness = along_x**2 + along_y**2
+    strongest = steepness.argmax(axis=0)[np.newaxis]  # Of the three colours.
+    along_x, along_y, steepness = (
+        np.take_along_axis(values, strongest, axis=0)[0] for values in (along_x, along_y, steepness)
+    )
+    turn = np.arctan2(along_y, along_x) / (2.0 * np.pi) % 1.0
+    orientation = np.minimum((turn * ORIENTATIONS).astype(np.int64), ORIENTATIONS - 1)
+    cell = np.arange(PATCH) // CELL
+    cell_index = cell[:, np.newaxis] * (PATCH // CELL) + cell
+    counts = np.bincount(
+        (cell_index * ORIENTATIONS + orientation).ravel(),
+        weights=np.sqrt(steepness).ravel(),
+        minlength=(PATCH // CELL) ** 2 * ORIENTATIONS,
+    )
+    return np.sqrt(counts).astype(np.float32)
+
+
+def _shrunk(rgb: Floats) -> Floats:
+    """Average the pixels that share a place in the patch: (3, PATCH, PATCH), float32."""
+    _, height, width = rgb.shape
+    if min(height, width) < PATCH:
+        raise ValueError(f"rgb: {height} x {width} pixels, fewer than {PATCH} x {PATCH}")
+    rows, columns = (np.arange(PATCH) * length // PATCH for length in (height, width))
+    sums = np.add.reduceat(np.add.reduceat(rgb, rows, axis=1), columns, axis=2)
+    pixel_count = np.outer(np.diff(rows, append=height), np.diff(columns, append=width))
+    return (sums / pixel_count).astype(np.float32)
+
+
+def _fit(
+    features: Floats, labels: npt.NDArray[np.int64], rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Lower the cross entropy step by step, on all pictures at once, with momentum."""
+    first, second = (
+        rng.normal(0.0, row_count**-0.5, (row_count + 1, column_count)).astype(np.float32)
+        for row_count, column_count in pairwise((features.shape[1], HIDDEN, len(CLASSES)))
+    )
+    first_step, second_step = np.zeros_like(first), np.zeros_like(second)
+    target = np.eye(len(CLASSES), dtype=np.float32)[labels]
+    for _ in range(STEPS):
+        hidden, probabilities = _forward(features, first, second)
+        error = (probabilities - target) / len(labels)
+        hidden_error = (error @ second[:-1].T) * (hidden > 0.0)
+        first_slope = _with_one(features).T @ hidden_error + DECAY * first
+        second_slope = _with_one(hidden).T @ error + DECAY * second
+        first_step = MOMENTUM * first_step - RATE * first_slope
+        second_step = MOMENTUM * second_step - RATE * second_slope
+        first, second = first + first_step, second + second_step
+    return first, second
+
+
+def _forward(features: Floats, first: Floats, second: Floats) -> tuple[Floats, Floats]:
+    """Run the network: hidden (count, HIDDEN) and probabilities (count, class_count), float32."""
+    hidden = np.maximum(_with_one(features) @ first, 0.0)
+    scores = _with_one(hidden) @ second
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return hidden, powers / powers.sum(axis=1, keepdims=True)
+
+
+def _with_one(rows: Floats) -> Floats:
+    return np.hstack([rows, np.ones((len(rows), 1), dtype=np.float32)])

@@ -1,0 +1,1 @@
+"""The loggers of millpond, and the process they run in."""

@@ -1,0 +1,92 @@
+"""A logger process: ``python -m millpond_loggers``, started by the daemon only.
+
+The numbers of the inherited descriptors stand in the arguments; what to make comes in the first
+frame of the jobs pipe.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import mmap
+import os
+import signal
+import sys
+import traceback
+from typing import Any
+
+import orjson
+
+from millpond.core.layout import ACK_HEADER_WORDS, Layout, channels_from_json, plan
+from millpond.core.wire import SETUP_BYTES_MAX, Frame, FrameReader, Kind
+from millpond_loggers.plugin import PluginError, load
+from millpond_loggers.runner import READ_BYTES, Runner, send_status
+from millpond_loggers.shared_results import SharedResults
+
+
+def main(arguments: list[str]) -> int:
+    """Serve as one logger until the daemon closes the pipe."""
+    faulthandler.enable()  # A crash in C leaves its stack in the daemon's log.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The daemon decides when a logger ends.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    jobs_fd, status_fd, doorbell_fd, segment_fd, control_fd, acks_fd = map(int, arguments)
+    reader = FrameReader(SETUP_BYTES_MAX)
+    setup, first = _read_setup(jobs_fd, reader)
+    if setup is None:
+        return 0  # The daemon ended before it said anything.
+    layout = plan(channels_from_json(setup["channels"]), setup["slots"])
+    results = SharedResults(layout, segment_fd, regid=setup["index"] + 1)
+    try:
+        logger = _make(setup, results)
+    except PluginError as error:
+        send_status(status_fd, Kind.FAILED, str(error))
+        return 1
+    except Exception:  # noqa: BLE001  Whatever a user's __init__ raises is reported with its traceback.
+        problem = f"making the logger failed:\n{traceback.format_exc()}"
+        send_status(status_fd, Kind.FAILED, problem)
+        return 1
+    runner = Runner(
+        logger,
+        results,
+        want=_words(control_fd, layout, row=setup["index"]),
+        acks=_ack_words(acks_fd, layout),
+        status_fd=status_fd,
+        doorbell_fd=doorbell_fd,
+    )
+    send_status(status_fd, Kind.READY)
+    runner.run(jobs_fd, reader, first)
+    return 0
+
+
+def _read_setup(jobs_fd: int, reader: FrameReader) -> tuple[Any, list[Frame]]:
+    while data := os.read(jobs_fd, READ_BYTES):
+        frames = reader.feed(data)
+        if frames:
+            assert frames[0].kind == Kind.SETUP
+            return orjson.loads(frames[0].body), frames[1:]
+    return None, []
+
+
+def _make(setup: dict[str, Any], results: SharedResults) -> Any:
+    for folder in setup["search_path"]:
+        if folder not in sys.path:
+            sys.path.append(folder)
+    make = load(setup["kind"], setup["place"])
+    own = {"name": setup["name"], "module": setup["place"], "options": setup["options"]}
+    return make(setup["root_dir"], results, {**setup["experiment"], "logger": own})
+
+
+def _words(control_fd: int, layout: Layout, *, row: int) -> memoryview[int]:
+    size = os.fstat(control_fd).st_size
+    words = memoryview(mmap.mmap(control_fd, size, mmap.MAP_SHARED, mmap.PROT_READ)).cast("Q")
+    return words[row * layout.slot_count : (row + 1) * layout.slot_count]
+
+
+def _ack_words(acks_fd: int, layout: Layout) -> memoryview[int]:
+    size = os.fstat(acks_fd).st_size
+    words = memoryview(mmap.mmap(acks_fd, size)).cast("Q")
+    return words[: ACK_HEADER_WORDS + layout.slot_count]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,93 @@
+"""What a logger is: the base class, and what it is given.
+
+The contract is that of 3DB: a module exports ``Logger``; it is made in its own process as
+``Logger(root_dir, result_buffer, config)``; ``log(item)`` is called once for each result.
+A logger need not derive from `BaseLogger`; what counts are the methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+
+class Options(BaseModel):
+    """The ``options:`` of a logger in the configuration.  Unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ResultBuffer(Protocol):
+    """The results, as a logger sees them: arrays that lie in shared memory."""
+
+    @property
+    def channels(self) -> Mapping[str, tuple[tuple[int, ...], str]]:
+        """Name to (shape, dtype) of every channel, in the order of declaration."""
+
+    @property
+    def initialized(self) -> bool:
+        """Whether the channels are known; true before the first item comes."""
+
+    def register(self) -> int:
+        """The number of this logger, from 1, which `free` takes."""
+
+    def __getitem__(self, result_ix: int) -> dict[str, NDArray[Any]]:
+        """The arrays of one result: read-only, valid until the result is freed."""
+
+    def free(self, result_ix: int, regid: int) -> None:
+        """Say that this logger is done with a result.  Needless unless `keeps_slots`."""
+
+
+class BaseLogger:
+    """Records results; derive from it, or only do as it does.
+
+    Besides ``log``, a logger may have ``flush()``, called once after each batch of results and
+    before their slots are given back: what it wrote must be safe in the file when it returns.
+    And ``end()``, called once when nothing is left; a logger without it gets ``log(None)``.
+
+    Attributes:
+        root_dir: The folder for the files, which exists.
+        buffer: The results.
+        config: The whole experiment file as a mapping; ``config["logger"]`` holds this logger's
+            own ``name``, ``module`` and ``options``.
+        name: This logger's name in the configuration.
+        options: An instance of `Options`, checked.
+    """
+
+    Options: ClassVar[type[BaseModel]] = Options
+    # True: slots stay held after `log` until `free` is called for them.
+    keeps_slots: ClassVar[bool] = False
+
+    def __init__(
+        self, root_dir: str, result_buffer: ResultBuffer, config: Mapping[str, Any]
+    ) -> None:
+        """Take note of the arguments, and check the options.
+
+        Raises:
+            pydantic.ValidationError: An option is unknown or has a wrong value.
+        """
+        self.root_dir = root_dir
+        self.buffer = result_buffer
+        self.config = config
+        own = config.get("logger", {})
+        self.name: str = own.get("name", type(self).__name__)
+        self.options: Any = type(self).Options.model_validate(own.get("options", {}))
+
+    def log(self, item: dict[str, Any] | None) -> None:
+        """Record one result.
+
+        Args:
+            item: ``id`` (str), ``render_args`` (dict), ``result_ix`` (int, for ``self.buffer``),
+                and whatever else the renderer sent along, such as ``environment`` and ``model``.
+                None at the end, for a logger that has no ``end``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no log(item)")
+
+
+def as_python(array: NDArray[Any]) -> Any:
+    """A scalar or small array as plain Python numbers and lists, copied out of the slot."""
+    return array.tolist() if isinstance(array, np.ndarray) else array

@@ -1,0 +1,103 @@
+"""Finding and importing a logger's module, so that each mistake has its own message."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+class PluginError(Exception):
+    """A module that cannot serve as a logger; the message says why and what to do."""
+
+
+def load(kind: str, place: str) -> Callable[..., Any]:
+    """Import a module and return its ``Logger``.
+
+    Args:
+        kind: ``module`` or ``file``.
+        place: The dotted name of the module, or the path of the file.
+
+    Raises:
+        PluginError: Not found, fails inside, has no ``Logger``, or that is not a logger.
+    """
+    module = _import_file(Path(place)) if kind == "file" else _import_module(place)
+    if not hasattr(module, "Logger"):
+        raise PluginError(f"{place} has no `Logger`{_suggestion(module)}")
+    logger = module.Logger
+    if not callable(logger):
+        raise PluginError(
+            f"`Logger` in {place} is a {type(logger).__name__}, not a class: "
+            "write `Logger = MyLogger`"
+        )
+    if not callable(getattr(logger, "log", None)):
+        raise PluginError(f"`Logger` in {place} has no method log(self, item)")
+    made: Callable[..., Any] = logger
+    return made
+
+
+def _import_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise PluginError(
+                f"no module named '{error.name}' (wanted: '{name}'); is its package installed "
+                f"for {sys.executable}, or its folder on PYTHONPATH?"
+            ) from None
+        raise PluginError(_inside(name)) from error
+    except Exception as error:  # Whatever a user's module raises when it is imported.
+        raise PluginError(_inside(name)) from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise PluginError(f"no file {path}")
+    name = path.stem
+    if name in sys.modules:  # A file `json.py` must not take the place of the library's.
+        name = f"millpond_plugin_{name}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path} is no Python file: its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.append(str(path.parent))  # It may import its neighbours.
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # Whatever a user's file raises when it is imported.
+        raise PluginError(_inside(str(path))) from error
+    return module
+
+
+def _inside(place: str) -> str:
+    return f"importing {place} failed inside it:\n{traceback.format_exc()}"
+
+
+def _suggestion(module: ModuleType) -> str:
+    classes = [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__ and hasattr(value, "log")
+    ]
+    return f": write `Logger = {classes[-1]}` at its end" if classes else ": export the class as it"
+
+
+def main(arguments: list[str]) -> int:
+    """Try to load one: ``python -m millpond_loggers.plugin KIND PLACE FOLDER...``."""
+    kind, place, *folders = arguments
+    sys.path.extend(folders)
+    try:
+        load(kind, place)
+    except PluginError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,184 @@
+"""The life of a logger process: make the logger, feed it, release what it has recorded.
+
+Many jobs are read at once; each is given to ``log``; then one ``flush``, then the releases, then
+one ring of the doorbell.  The runner releases, so no logger can forget to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+
+from millpond.core.layout import ACK_HEADER_WORDS, STARTED_COUNT, STARTED_SLOT
+from millpond.core.wire import Frame, FrameReader, Kind, pack
+from millpond_loggers.shared_results import KeptArrayError, SharedResults
+
+READ_BYTES: Final = 64 * 1024
+# A batch that lasts longer than this is flushed and released before it is whole: the slots of a
+# slow logger come back one by one, and those of a quick one many at a time.
+BATCH_S: Final = 0.01
+PROBLEM_CHARACTERS_MAX: Final = 16_000
+
+
+class Runner:
+    """Feeds one logger.
+
+    Args:
+        logger: What was made of the user's class.
+        results: Its buffer.
+        want: The daemon's words for this logger: the generation wanted in each slot.
+        acks: This logger's words; see `ACK_HEADER_WORDS`.
+        status_fd: The pipe to the daemon.
+        doorbell_fd: An eventfd.
+    """
+
+    def __init__(
+        self,
+        logger: Any,
+        results: SharedResults,
+        *,
+        want: memoryview[int],
+        acks: memoryview[int],
+        status_fd: int,
+        doorbell_fd: int,
+    ) -> None:
+        self._log: Callable[[Any], Any] = logger.log
+        self._flush: Callable[[], Any] | None = getattr(logger, "flush", None)
+        self._logger = logger
+        self._keeps_slots = bool(getattr(logger, "keeps_slots", False))
+        self._results = results
+        self._want = want
+        self._header = acks[:ACK_HEADER_WORDS]
+        self._acks = acks[ACK_HEADER_WORDS:]
+        self._status_fd = status_fd
+        self._doorbell_fd = doorbell_fd
+        self._pending: dict[int, int] = {}  # Logged and not yet released: slot to generation.
+        self._started_count = 0
+
+    def run(self, jobs_fd: int, reader: FrameReader, first: list[Frame]) -> None:
+        """Feed the logger until the daemon closes the pipe; then end it.
+
+        Args:
+            jobs_fd: The pipe from the daemon.
+            reader: What has read the set-up from it.
+            first: Jobs that came together with the set-up.
+        """
+        self._run_batch(first)
+        while data := os.read(jobs_fd, READ_BYTES):
+            self._run_batch(reader.feed(data))
+        self._end()
+
+    def _run_batch(self, frames: list[Frame]) -> None:
+        due_s = time.monotonic() + BATCH_S
+        for frame in frames:
+            # What was revoked since it was sent may be another result by now.
+            if self._want[frame.slot] == frame.generation:
+                self._run_one(frame)
+                if time.monotonic() > due_s:
+                    self._release()
+                    due_s = time.monotonic() + BATCH_S
+        self._release()
+
+    def _run_one(self, frame: Frame) -> None:
+        slot = frame.slot
+        self._started_count += 1
+        self._header[STARTED_SLOT] = slot + 1
+        self._header[STARTED_COUNT] = self._started_count
+        self._results.open(slot)
+        try:
+            item = orjson.loads(frame.body)
+            item["result_ix"] = slot
+            self._log(item)
+        except Exception:  # noqa: BLE001  Whatever a user's `log` raises is reported, and it goes on.
+            self._raised(slot, frame.generation, traceback.format_exc())
+            return
+        if self._keeps_slots:
+            self._pending[slot] = frame.generation
+            return
+        try:
+            self._results.close(slot)
+        except KeptArrayError as error:
+            self._raised(slot, frame.generation, str(error))
+        else:
+            self._pending[slot] = frame.generation
+
+    def _release(self) -> None:
+        """Flush, then release what the logger is done with, then ring."""
+        if self._keeps_slots:
+            done = {slot: self._pending[slot] for slot in self._results.freed & set(self._pending)}
+        else:
+            done = self._pending
+        if not done:
+            return
+        problem = self._flush_problem()
+        for slot, generation in list(done.items()):
+            del self._pending[slot]
+            kept = self._close_kept(slot)
+            if problem or kept:
+                self._raised(slot, generation, problem or kept)
+            else:
+                self._acks[slot] = generation
+        os.eventfd_write(self._doorbell_fd, 1)
+
+    def _flush_problem(self) -> str:
+        if self._flush is not None:
+            try:
+                self._flush()
+            except Exception:  # noqa: BLE001  A failed flush is reported for every result in it.
+                return traceback.format_exc()
+        return ""
+
+    def _close_kept(self, slot: int) -> str:
+        if self._keeps_slots:
+            try:
+                self._results.close(slot)
+            except KeptArrayError as error:
+                return str(error)
+        return ""
+
+    def _raised(self, slot: int, generation: int, problem: str) -> None:
+        """Tell the daemon that a result is not recorded; it ends the hold."""
+        with contextlib.suppress(KeptArrayError):
+            self._results.close(slot)
+        send_status(self._status_fd, Kind.RAISED, problem, slot=slot, generation=generation)
+
+    def _end(self) -> None:
+        """Let the logger finish: `end`, or `log(None)` when it has none."""
+        if self._keeps_slots:
+            self._results.freed |= set(self._pending)  # Nothing can be kept any longer.
+        end = getattr(self._logger, "end", None)
+        if callable(end):
+            end()
+        else:
+            self._log_none()
+        self._release()
+
+    def _log_none(self) -> None:
+        try:
+            self._log(None)
+        except (TypeError, AttributeError, NotImplementedError) as error:
+            # It knows neither `end` nor None, and has nothing to finish.
+            if "None" not in str(error):
+                raise
+
+
+def send_status(
+    status_fd: int, kind: Kind, problem: str = "", *, slot: int = 0, generation: int = 0
+) -> None:
+    """Write one frame to the daemon; long texts keep their end, where the cause stands."""
+    if len(problem) > PROBLEM_CHARACTERS_MAX:
+        problem = "..." + problem[-PROBLEM_CHARACTERS_MAX:]
+    body = problem.encode(errors="replace")
+    frame = memoryview(pack(kind, body, slot=slot, generation=generation))
+    try:
+        while frame:
+            frame = frame[os.write(status_fd, frame) :]
+    except BrokenPipeError:
+        sys.stderr.write("the daemon is gone\n")

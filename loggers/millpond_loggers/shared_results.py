@@ -1,0 +1,81 @@
+"""The results in shared memory, as a logger sees them."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+from numpy.typing import NDArray
+
+from millpond.core.layout import Layout
+from millpond.mapped_arrays import map_arrays
+
+
+class KeptArrayError(Exception):
+    """A logger kept an array of a result past its release: the memory will be overwritten."""
+
+
+class SharedResults:
+    """The buffer of one logger: only what it was sent, and only until that is released.
+
+    Args:
+        layout: Where the channels lie.
+        segment_fd: The segment, opened read-only.
+        regid: The number of this logger.
+    """
+
+    def __init__(self, layout: Layout, segment_fd: int, *, regid: int) -> None:
+        self.channels = {
+            channel.name: (channel.shape, channel.dtype) for channel in layout.channels
+        }
+        self.initialized = True
+        self._regid = regid
+        self._arrays = list(map_arrays(layout, segment_fd, writable=False).items())
+        self._lent: dict[int, list[weakref.ref[NDArray[Any]]]] = {}  # For each open slot.
+        self.freed: set[int] = set()  # Open slots that the logger says it is done with.
+
+    def register(self) -> int:
+        """The number of this logger."""
+        return self._regid
+
+    def __getitem__(self, result_ix: int) -> dict[str, NDArray[Any]]:
+        """The arrays of one result, read-only.
+
+        Raises:
+            LookupError: This logger has no such result now.
+        """
+        lent = self._lent.get(result_ix)
+        if lent is None:
+            raise LookupError(f"result_ix {result_ix!r} is not, or no longer, with this logger")
+        arrays: dict[str, NDArray[Any]] = {
+            name: array[result_ix, ...] for name, array in self._arrays
+        }
+        lent.extend(map(weakref.ref, arrays.values()))
+        return arrays
+
+    def free(self, result_ix: int, regid: int) -> None:
+        """Note that the logger is done with a result; twice, or late, is harmless."""
+        del regid
+        if result_ix in self._lent:
+            self.freed.add(result_ix)
+
+    def open(self, slot: int) -> None:
+        """Let the logger see a slot; the runner's."""
+        self._lent[slot] = []
+
+    def close(self, slot: int) -> None:
+        """Hide a slot again; the runner's.
+
+        Raises:
+            KeptArrayError: The logger still refers to an array of it.  It is hidden all the same.
+        """
+        self.freed.discard(slot)
+        lent = self._lent.pop(slot, ())
+        if any(array() is not None for array in lent):
+            gc.collect()  # A cycle is not a keeper.
+            if any(array() is not None for array in lent):
+                raise KeptArrayError(
+                    "an array of this result is still referred to after log() returned, and its "
+                    "memory will be overwritten: keep a copy of it (array.copy())"
+                )

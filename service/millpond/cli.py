@@ -1,0 +1,152 @@
+"""The command line.
+
+Exit codes: 0 all is well, 1 something was lost, 64 wrong usage, 69 not running, 70 the daemon has
+a bug or the machine failed it, 75 already running, 78 wrong configuration.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn
+
+import typer
+
+from millpond import __version__
+from millpond.errors import ConfigError, MillpondError
+
+EXIT_NOT_RUNNING: Final = 69
+EXIT_FAILED: Final = 70
+EXIT_ALREADY_RUNNING: Final = 75
+EXIT_CONFIG: Final = 78
+
+app = typer.Typer(
+    help="The daemon beside a renderer: each result once in shared memory, every logger fed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigArgument = Annotated[Path, typer.Argument(help="The YAML file.", metavar="CONFIG")]
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", help="Override a key: --set service.drain_s=3.  May be repeated."),
+]
+
+
+@app.command()
+def run(
+    config: ConfigArgument,
+    exit_when_done: Annotated[
+        bool,
+        typer.Option(
+            "--exit-when-done", help="End when every renderer has left and all is recorded."
+        ),
+    ] = False,
+    overrides: SetOption = [],  # noqa: B006
+) -> None:
+    """Run the daemon in the foreground until SIGTERM or Ctrl-C; twice ends it at once."""
+    from millpond import diagnostics  # noqa: PLC0415
+    from millpond.config_load import load  # noqa: PLC0415
+    from millpond.machine_check import check_machine  # noqa: PLC0415
+    from millpond.module_search import check_modules  # noqa: PLC0415
+
+    try:
+        loaded = load(config, overrides=overrides)
+        diagnostics.configure(loaded.service.log_format)
+        modules = check_modules(loaded, search_path=logger_search_path(config))
+        check_machine(loaded)
+    except ConfigError as error:
+        _fail(str(error), EXIT_CONFIG)
+    from millpond.run_folder import AlreadyRunning  # noqa: PLC0415
+    from millpond.serve import serve  # noqa: PLC0415
+
+    try:
+        code = serve(
+            loaded,
+            [modules[logger.name] for logger in loaded.loggers],
+            exit_when_done=exit_when_done,
+        )
+    except AlreadyRunning as error:
+        _fail(str(error), EXIT_ALREADY_RUNNING)
+    except (MillpondError, OSError) as error:
+        _fail(str(error), EXIT_FAILED)
+    raise typer.Exit(code)
+
+
+@app.command()
+def check(config: ConfigArgument, overrides: SetOption = []) -> None:  # noqa: B006
+    """Say whether a configuration can be run here; start nothing that stays."""
+    from millpond.config_load import load  # noqa: PLC0415
+    from millpond.logger_check import check_loggers  # noqa: PLC0415
+    from millpond.machine_check import check_machine  # noqa: PLC0415
+    from millpond.module_search import check_modules  # noqa: PLC0415
+
+    try:
+        loaded = load(config, overrides=overrides)
+        search_path = logger_search_path(config)
+        modules = check_modules(loaded, search_path=search_path)
+        check_machine(loaded)
+        check_loggers(loaded, modules)
+    except ConfigError as error:
+        _fail(str(error), EXIT_CONFIG)
+    names = ", ".join(logger.name for logger in loaded.loggers)
+    typer.echo(f"{config}: good; loggers: {names}; files in {loaded.output_dir}")
+
+
+@app.command()
+def status(
+    where: Annotated[
+        Path, typer.Argument(help="A run folder, a health socket, or the YAML file of the run.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False,
+) -> None:
+    """Show what a running daemon does."""
+    from millpond.health_client import fetch_status, health_socket_of  # noqa: PLC0415
+
+    try:
+        now = fetch_status(health_socket_of(where))
+    except ConfigError as error:
+        _fail(str(error), EXIT_CONFIG)
+    except OSError as error:
+        _fail(f"no daemon answers at {where}: {error.strerror or error}", EXIT_NOT_RUNNING)
+    typer.echo(json.dumps(now, indent=2) if as_json else status_text(now))
+
+
+def status_text(now: dict[str, Any]) -> str:
+    """A status for people: a head line, then a line for each logger."""
+    slots = now["slots"]
+    lines = [
+        f"{now['name']}: {now['state']}, pid {now['pid']}, up {now['uptime_s']:.0f} s, "
+        f"{now['results']} results, {slots['free']} of {slots['total']} slots free, "
+        f"{len(now['renderers'])} renderers"
+    ]
+    for name, row in now["loggers"].items():
+        lag = row["queued"] + row["in_window"]
+        error = f", last error: {row['last_error']}" if row["last_error"] else ""
+        lines.append(
+            f"  {name}: {row['state']}, {row['delivered']} delivered, {lag} waiting, "
+            f"{row['dead']} dead, {row['restarts']} restarts{error}"
+        )
+    return "\n".join(lines)
+
+
+def logger_search_path(config: Path) -> list[str]:
+    """Where a logger process will find modules: here, what is installed, beside the config."""
+    return [str(Path.cwd()), *(folder for folder in sys.path if folder), str(config.parent)]
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and end.")] = False,
+) -> None:
+    """The daemon beside a renderer: each result once in shared memory, every logger fed."""
+    if version:
+        typer.echo(f"millpond {__version__}")
+        raise typer.Exit
+
+
+def _fail(problem: str, code: int) -> NoReturn:
+    typer.echo(f"millpond: {problem}", err=True)
+    raise typer.Exit(code)

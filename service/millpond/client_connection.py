@@ -1,0 +1,201 @@
+"""One connection of a renderer to the daemon: frames out, frames in, each wait with a deadline.
+
+The daemon may be stopped, hung or gone at any moment; nothing here waits longer than it is told.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import json
+import os
+import select
+import socket
+import time
+from collections import deque
+from typing import Any, Final
+
+from millpond.core.layout import Channel, channels_from_json, channels_to_json, plan
+from millpond.core.wire import PROTOCOL_VERSION, FrameReader, Kind, pack, unpack_grants
+from millpond.errors import ChannelsRefused, DaemonUnreachable, MillpondError, PeerError
+from millpond.mapped_arrays import map_arrays
+
+RECEIVE_BYTES: Final = 64 * 1024
+RETRY_S: Final = 0.02  # Between two tries to reach a daemon that is not there yet.
+
+
+class Connection:
+    """A welcomed connection: the layout, the arrays, and the slots that may be written.
+
+    Args:
+        path: The renderer socket of the daemon.
+        channels: What the renderer writes, or None to take what the pond has.
+        deadline_s: On the clock of `time.monotonic`.
+
+    Raises:
+        DaemonUnreachable: Nobody answered by then.
+        ChannelsRefused: The pond has other channels.
+        MillpondError: The daemon refused for another reason.
+    """
+
+    def __init__(
+        self, path: str, channels: tuple[Channel, ...] | None, *, deadline_s: float
+    ) -> None:
+        self.path = path
+        self.credits: list[tuple[int, int]] = []  # (slot, generation); the last is the hottest.
+        self.sequence = 0
+        self.accepted = 0
+        self.unaccepted: deque[tuple[int, str]] = deque()  # (sequence, id), oldest first.
+        self.holders = ""
+        self.answers = 0  # To WANT.
+        self.is_closing = False  # The daemon gives no more slots.
+        self.is_closed = False
+        self._reader = FrameReader()
+        self._socket = _reach(path, deadline_s)
+        try:
+            welcome, segment_fd = self._greet(channels, deadline_s)
+        except BaseException:
+            self._socket.close()
+            raise
+        self.renderer = int(welcome["renderer"])
+        self.daemon_pid = int(welcome["pid"])
+        self.layout = plan(channels_from_json(welcome["channels"]), int(welcome["slots"]))
+        self.channels = {channel.name: channel for channel in self.layout.channels}
+        self.arrays = map_arrays(self.layout, segment_fd, writable=True)
+        os.close(segment_fd)
+
+    def _greet(
+        self, channels: tuple[Channel, ...] | None, deadline_s: float
+    ) -> tuple[dict[str, Any], int]:
+        hello = {
+            "protocol": PROTOCOL_VERSION,
+            "pid": os.getpid(),
+            "channels": None if channels is None else channels_to_json(channels),
+        }
+        self.send(pack(Kind.HELLO, json.dumps(hello).encode()), deadline_s)
+        descriptors: list[int] = []
+        try:
+            while True:
+                if not self._poll(select.POLLIN, deadline_s):
+                    raise self.lost("the daemon did not answer the greeting; is it stopped?")
+                for frame in self._reader.feed(self._receive_with_descriptors(descriptors)):
+                    body = json.loads(frame.body)
+                    if frame.kind == Kind.REFUSED:
+                        kind = ChannelsRefused if body.get("channels") else MillpondError
+                        raise kind(f"{self.path}: {body['problem']}")
+                    if frame.kind != Kind.WELCOME or len(descriptors) != 1:
+                        raise PeerError(f"{self.path}: this is no millpond daemon")
+                    return body, descriptors.pop()
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _receive_with_descriptors(self, descriptors: list[int]) -> bytes:
+        room = socket.CMSG_SPACE(array.array("i", [0]).itemsize)
+        data, ancillary, _, _ = self._socket.recvmsg(RECEIVE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+        for level, kind, payload in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                numbers = array.array("i")
+                numbers.frombytes(payload[: len(payload) - len(payload) % numbers.itemsize])
+                descriptors.extend(numbers)
+        if not data:
+            raise DaemonUnreachable(f"{self.path}: the daemon closed the connection at once")
+        return data
+
+    def send(self, data: bytes, deadline_s: float) -> None:
+        """Send all of it, or lose the connection at the deadline.
+
+        Raises:
+            DaemonUnreachable: The connection is lost.
+        """
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._socket.send(view, socket.MSG_NOSIGNAL) :]
+            except BlockingIOError:
+                # Part of a frame may be out: after this the connection is of no use.
+                if not self._poll(select.POLLOUT, deadline_s):
+                    raise self.lost("the daemon does not read; is it stopped?") from None
+            except OSError as error:
+                raise self.lost(error.strerror or str(error)) from None
+
+    def receive(self) -> bool:
+        """Take in what has come, without waiting; False when nothing had."""
+        try:
+            data = self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise self.lost(error.strerror or str(error)) from None
+        if not data:
+            raise self.lost("the daemon ended")
+        try:
+            for frame in self._reader.feed(data):
+                self._take(frame.kind, frame.sequence, frame.body)
+        except PeerError as error:
+            raise self.lost(str(error)) from None
+        return True
+
+    def _take(self, kind: int, sequence: int, body: bytes) -> None:
+        if kind in (Kind.GRANT, Kind.HOLDERS, Kind.SYNC):
+            self.accepted = sequence
+            while self.unaccepted and self.unaccepted[0][0] <= sequence:
+                self.unaccepted.popleft()
+        if kind == Kind.GRANT:
+            self.credits += unpack_grants(body)
+        elif kind == Kind.HOLDERS:
+            self.holders = body.decode()
+            self.answers += 1
+        elif kind == Kind.CLOSING:
+            self.is_closing = True
+        elif kind == Kind.REFUSED:
+            raise self.lost(str(json.loads(body)["problem"]))
+
+    def wait(self, deadline_s: float) -> bool:
+        """Wait until something came, and take it in; False at the deadline."""
+        if not self._poll(select.POLLIN, deadline_s):
+            return False
+        return self.receive()
+
+    def _poll(self, event: int, deadline_s: float) -> bool:
+        poll = select.poll()
+        poll.register(self._socket, event)
+        left_s = max(0.0, deadline_s - time.monotonic())
+        return bool(poll.poll(left_s * 1000))
+
+    def lost(self, why: str) -> DaemonUnreachable:
+        """Close, and make the error that says what may be lost with it."""
+        self.close()
+        count = len(self.unaccepted)
+        message = f"{self.path}: connection lost: {why}"
+        if count:
+            ids = ", ".join(name for _, name in list(self.unaccepted)[:10])
+            more = f" and {count - 10} more" if count > 10 else ""
+            message += f"; {count} published results were not acknowledged: {ids}{more}"
+        return DaemonUnreachable(message)
+
+    def close(self) -> None:
+        """Close the socket.  Arrays that are still referred to stay mapped until they go."""
+        self.is_closed = True
+        self._socket.close()
+
+
+def _reach(path: str, deadline_s: float) -> socket.socket:
+    """Connect, trying again until the deadline: the daemon may be starting."""
+    while True:
+        peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        peer.setblocking(False)
+        try:
+            peer.connect(path)
+        except OSError as error:
+            peer.close()
+            absent = error.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN)
+            if not absent or time.monotonic() + RETRY_S >= deadline_s:
+                raise DaemonUnreachable(
+                    f"{path}: no daemon answers ({error.strerror}); start it: millpond run CONFIG"
+                ) from None
+            with contextlib.suppress(InterruptedError):
+                time.sleep(RETRY_S)
+        else:
+            return peer

@@ -1,0 +1,136 @@
+"""The ``logging:`` section: which loggers there are, and how each is kept running."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+from typing import Any, Final
+
+from pydantic import Field, field_validator, model_validator
+
+from millpond.config_section import Count, Name, Number, Section, empty_if_none, problem_at
+
+LOGGER_COUNT_MAX: Final = 64
+# Without quotes it is YAML's word for nothing.
+_DRY_RUN: Final = 'for a dry run write ["null"], with the quotes'
+
+
+def is_file(module: str) -> bool:
+    """Whether a logger's module is given as a file, not as a name."""
+    return "/" in module or module.endswith(".py")
+
+
+def default_logger_name(module: str) -> str:
+    """The name of a logger whose configuration gives none.
+
+    A word stays as it is; of a dotted path or a file it is the last part, without ``_logger``.
+    """
+    if is_file(module):
+        name = PurePath(module).stem
+    elif "." in module:
+        name = module.rpartition(".")[2]
+    else:
+        return module
+    name = name.removesuffix("_logger") or name
+    return re.sub(r"[^A-Za-z0-9_-]", "-", name)[:64].lstrip("-") or "logger"
+
+
+class RestartConfig(Section):
+    """When a logger that exits is started again."""
+
+    intensity: Count = Field(
+        5, ge=0, le=1000, description="Restarts within period_s before it is given up (FATAL)."
+    )
+    period_s: Number = Field(60.0, gt=0, le=86_400, description="Seconds that restarts count.")
+    delay_s: Number = Field(
+        0.1, ge=0.01, le=3600, description="Seconds before the first restart; doubles each time."
+    )
+    delay_s_max: Number = Field(
+        30.0, ge=0.01, le=3600, description="Seconds that the delay grows to at most."
+    )
+    retry_s: Number = Field(
+        300.0, ge=1, le=86_400, description="Seconds that a FATAL logger rests before a new try."
+    )
+    healthy_s: Number = Field(
+        60.0, ge=1, le=86_400, description="Seconds without an exit after which the delay is new."
+    )
+
+    @model_validator(mode="after")
+    def _check_delays(self) -> RestartConfig:
+        if self.delay_s_max < self.delay_s:
+            problem = f"found {self.delay_s_max}; it must be delay_s ({self.delay_s}) or more"
+            raise problem_at(problem, "delay_s_max")
+        return self
+
+
+class LoggerConfig(Section):
+    """One logger, in its own process."""
+
+    module: str = Field(
+        min_length=1,
+        max_length=4096,
+        description="A short name (csv), a dotted path (package.module) or a file (./mine.py).",
+    )
+    name: Name = Field(description="Its name in messages and files; made from module.")
+    options: dict[str, Any] = Field({}, description="What the logger itself understands.")
+    max_in_window: Count = Field(
+        32, ge=1, le=1024, description="Results sent ahead of the logger's releases."
+    )
+    start_s: Number = Field(60.0, gt=0, le=3600, description="Seconds until it must be ready.")
+    stop_s: Number = Field(5.0, ge=0, le=3600, description="Seconds to end before it is killed.")
+    restart: RestartConfig = Field(
+        RestartConfig(), description="When it is started again after an exit."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, given: object) -> object:
+        """Make the short form long, and the name from the module."""
+        if isinstance(given, str):
+            given = {"module": given}
+        if not isinstance(given, (dict, LoggerConfig)):
+            raise ValueError("write a module, or a mapping with 'module:'")
+        if isinstance(given, dict):
+            given = dict(given)
+            for section in ("options", "restart"):
+                given[section] = empty_if_none(given.get(section))
+            module = given.get("module")
+            if isinstance(module, str):
+                given.setdefault("name", default_logger_name(module))
+        return given
+
+
+class LoggingConfig(Section):
+    """The loggers."""
+
+    logger_modules: tuple[LoggerConfig, ...] = Field(
+        (), validate_default=True, description="Each gets every result, in its own process."
+    )
+
+    @field_validator("logger_modules", mode="before")
+    @classmethod
+    def _check_list(cls, given: object) -> object:
+        if isinstance(given, str):
+            raise ValueError(f"a list is needed; write [{given}]")
+        if isinstance(given, list) and None in given:
+            raise problem_at(f"found nothing here; {_DRY_RUN}", given.index(None))
+        return () if given is None else given
+
+    @field_validator("logger_modules")
+    @classmethod
+    def _check_loggers(cls, loggers: tuple[LoggerConfig, ...]) -> tuple[LoggerConfig, ...]:
+        if not loggers:
+            raise problem_at(f"at least one logger is required; {_DRY_RUN}")
+        if len(loggers) > LOGGER_COUNT_MAX:
+            problem = f"{len(loggers)} loggers, at most {LOGGER_COUNT_MAX} are possible"
+            raise problem_at(problem, LOGGER_COUNT_MAX)
+        first: dict[str, int] = {}
+        for index, logger in enumerate(loggers):
+            if first.setdefault(logger.name, index) != index:
+                raise problem_at(
+                    f"the name '{logger.name}' is taken by logger_modules[{first[logger.name]}]; "
+                    "give one of the two another 'name:'",
+                    index,
+                    "name",
+                )
+        return loggers

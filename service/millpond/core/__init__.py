@@ -1,0 +1,1 @@
+"""The core: decides, and touches nothing outside itself."""

@@ -1,0 +1,79 @@
+"""What the supervisor knows of one logger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from millpond.core.deliveries import Deliveries
+from millpond.core.lifecycle import HAS_PROCESS, Input, State, step
+from millpond.core.restart import RestartHistory, RestartPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class LoggerSpec:
+    """What the operator wants of one logger.
+
+    Args:
+        name: Its name in the configuration.
+        window_max: Results that may be in its pipe at a time.
+        start_s: Seconds it may take until it is ready.
+        stop_s: Seconds it may take to end when it is asked to.
+        restart: When it is started again.
+    """
+
+    name: str
+    window_max: int = 32
+    start_s: float = 60.0
+    stop_s: float = 5.0
+    restart: RestartPolicy = field(default_factory=RestartPolicy)
+
+
+class LoggerRecord:
+    """One logger: its life, its results, its recent exits."""
+
+    def __init__(self, spec: LoggerSpec) -> None:
+        self.spec = spec
+        self.state = State.DOWN
+        self.deliveries = Deliveries(spec.window_max)
+        self.history = RestartHistory(spec.restart)
+        self.pid = 0
+        self.restarts = 0
+        self.ready_since_s: float | None = None
+        self.deadline_s: float | None = None  # When its present state has lasted too long.
+        self.start_problem = ""  # Why its present process could not be made.
+        self.last_exit = ""  # Why its last process ended.
+        self.last_error = ""
+
+    def advance(self, stimulus: Input) -> None:
+        """Go on in its life."""
+        self.state = step(self.state, stimulus)
+        if self.state not in HAS_PROCESS:
+            self.pid = 0
+            self.ready_since_s = None
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it ended and is not back yet: the renderers do not wait for it.
+
+        One that starts for the first time is not broken: its imports take a moment, and the
+        first results are worth waiting for.
+        """
+        if self.state is State.STARTING:
+            return self.restarts > 0
+        return self.state in (State.BACKOFF, State.FATAL)
+
+    def statistics(self) -> dict[str, object]:
+        """Its numbers, as ``/status`` shows them."""
+        deliveries = self.deliveries
+        return {
+            "pid": self.pid or None,
+            "state": self.state.value,
+            "restarts": self.restarts,
+            "published": deliveries.published,
+            "delivered": deliveries.delivered,
+            "queued": len(deliveries.queue),
+            "in_window": len(deliveries.window),
+            "spilled": 0,
+            "dead": deliveries.dead,
+            "last_error": self.last_error or None,
+        }

@@ -1,0 +1,391 @@
+"""The daemon: carries out what the supervisor decides, and tells it what happened.
+
+It waits, reads, writes and kills, and decides nothing.  There is no `await` between an event and
+the deeds that follow from it, and events that arise from deeds wait for their turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, assert_never
+
+import msgspec
+import structlog
+
+import millpond
+from millpond.config import Config
+from millpond.core.commands import (
+    CloseLogger,
+    Command,
+    EndRenderer,
+    Finish,
+    GrantSlots,
+    KillLogger,
+    ReportDead,
+    ReportExit,
+    ReportReady,
+    SendJobs,
+    SpawnLogger,
+    TellClosing,
+    TellHolders,
+)
+from millpond.core.events import (
+    DoorbellRang,
+    Event,
+    LoggerExited,
+    LoggerFailed,
+    LoggerRaised,
+    LoggerReady,
+    LoggerSpawned,
+    RendererJoined,
+    StopNow,
+    StopRequested,
+    TimePassed,
+)
+from millpond.core.layout import Channel, Layout, channels_from_json, plan
+from millpond.core.lifecycle import State
+from millpond.core.logger_record import LoggerSpec
+from millpond.core.restart import RestartPolicy
+from millpond.core.slots import SlotTable
+from millpond.core.supervisor import Supervisor
+from millpond.core.wire import Frame, Kind, pack, pack_grants
+from millpond.errors import ChannelsRefused
+from millpond.logger_process import LoggerProcess
+from millpond.machine_check import check_memory
+from millpond.module_search import FoundModule
+from millpond.renderer_socket import Host, RendererServer
+from millpond.reports import Reports
+from millpond.run_folder import RunFolder
+from millpond.segment import Segment
+
+log = structlog.get_logger(__name__)
+
+
+class Daemon:
+    """One pond and all that serves it.
+
+    Args:
+        config: What the operator wants.
+        modules: Where each logger was found, in the order of the configuration.
+        folder: The run folder, locked.
+        loop: The event loop.
+        exit_when_done: Stop when every renderer has left and every result has its outcome.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        modules: Sequence[FoundModule],
+        folder: RunFolder,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        exit_when_done: bool,
+    ) -> None:
+        self.finished: asyncio.Future[None] = loop.create_future()
+        self._config = config
+        self._modules = modules
+        self._reports = Reports([logger.name for logger in config.loggers], folder)
+        self._loop = loop
+        self._exit_when_done = exit_when_done
+        self._started_s = time.monotonic()
+        self._segment: Segment | None = None
+        self._layout: Layout | None = None
+        self._supervisor: Supervisor | None = None
+        self._processes: dict[int, LoggerProcess] = {}
+        self._events: deque[Event] = deque()
+        self._is_dispatching = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_s: float | None = None
+        if config.buffer.declared is not None:
+            self._open_pond(config.buffer.declared)
+        host = Host(
+            welcome=self._welcome,
+            joined=lambda renderer, pid: self.dispatch(RendererJoined(renderer, pid)),
+            dispatch=self.dispatch,
+            allow_uids=config.service.allow_uids,
+            renderers_max=config.service.renderers_max,
+        )
+        self._server = RendererServer(config.socket_path, loop, host)
+
+    # The pond.
+
+    def _open_pond(self, channels: tuple[Channel, ...]) -> None:
+        """Make the shared memory and start the loggers, now that the channels are known.
+
+        Raises:
+            MillpondError: It cannot be had.
+        """
+        config = self._config
+        slot_count = config.buffer.slot_count(plan(channels, 1).slot_bytes)
+        layout = plan(channels, slot_count)
+        check_memory(config, channels)
+        specs = [
+            LoggerSpec(
+                name=logger.name,
+                window_max=logger.max_in_window,
+                start_s=logger.start_s,
+                stop_s=logger.stop_s,
+                restart=RestartPolicy(**logger.restart.model_dump()),
+            )
+            for logger in config.loggers
+        ]
+        self._segment = Segment(layout, len(specs))
+        self._layout = layout
+        slots = SlotTable(slot_count, self._segment.want, self._segment.acks)
+        self._supervisor = Supervisor(
+            slots,
+            slot_bytes=layout.slot_bytes,
+            loggers=specs,
+            drain_s=config.service.drain_s,
+            exit_when_done=self._exit_when_done,
+            chance=random.random,
+        )
+        log.info(
+            "pond opened",
+            slots=slot_count,
+            slot_bytes=layout.slot_bytes,
+            channels=[str(channel) for channel in channels],
+        )
+        for command in self._supervisor.start(self._loop.time()):
+            self._perform(command)
+        self._rearm()
+
+    def _welcome(self, renderer: int, declared: Any) -> tuple[dict[str, Any], int]:
+        """Decide on a renderer by its channels; the first one's are taken if there are none.
+
+        Raises:
+            MillpondError: It is refused.
+        """
+        try:
+            channels = None if declared is None else channels_from_json(declared)
+        except ValueError as error:
+            raise ChannelsRefused(str(error)) from None
+        if self._layout is None:
+            if channels is None:
+                raise ChannelsRefused(
+                    "the pond has no channels yet: give connect() the channels that this renderer "
+                    "writes, or the configuration buffer.channels"
+                )
+            try:
+                self._open_pond(channels)
+            except ValueError as error:
+                raise ChannelsRefused(str(error)) from None
+        assert self._layout is not None
+        assert self._segment is not None
+        if channels is not None and set(channels) != set(self._layout.channels):
+            ours = ", ".join(map(str, self._layout.channels))
+            theirs = ", ".join(map(str, channels))
+            raise ChannelsRefused(f"the pond has the channels {ours}; this renderer has {theirs}")
+        body = {"renderer": renderer, "pid": os.getpid(), **self._layout.to_json()}
+        return body, self._segment.fd
+
+    # Events and commands.
+
+    def dispatch(self, event: Event) -> None:
+        """Tell the supervisor what happened, and do what it says."""
+        self._events.append(event)
+        if self._is_dispatching or self._supervisor is None:
+            return
+        self._is_dispatching = True
+        try:
+            while self._events:
+                for command in self._supervisor.handle(self._events.popleft(), self._loop.time()):
+                    self._perform(command)
+        finally:
+            self._is_dispatching = False
+        self._rearm()
+
+    def _rearm(self) -> None:
+        """Have the loop call at the supervisor's next deadline."""
+        assert self._supervisor is not None
+        due_s = self._supervisor.wake_at_s
+        if due_s == self._timer_s:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_s = due_s
+        self._timer = None if due_s is None else self._loop.call_at(due_s, self._time_passed)
+
+    def _time_passed(self) -> None:
+        self._timer = self._timer_s = None
+        self.dispatch(TimePassed())
+
+    def _perform(self, command: Command) -> None:
+        match command:
+            case SendJobs(logger, results):
+                self._processes[logger].send(b"".join([result.frame for result in results]))
+            case GrantSlots(renderer, slots):
+                self._tell(renderer, Kind.GRANT, pack_grants(slots))
+            case TellHolders(renderer, text):
+                self._tell(renderer, Kind.HOLDERS, text.encode())
+            case TellClosing(renderer):
+                self._tell(renderer, Kind.CLOSING)
+            case EndRenderer(renderer, problem):
+                connection = self._server.connections.get(renderer)
+                if connection is not None:
+                    connection.end(problem)
+            case SpawnLogger(logger):
+                self._spawn(logger)
+            case CloseLogger(logger):
+                self._processes[logger].close_jobs()
+            case KillLogger(logger, why):
+                log.warning("killing logger", logger=self._name(logger), why=why)
+                self._processes[logger].kill()
+            case ReportReady(logger):
+                process = self._processes[logger]
+                log.info("logger ready", logger=self._name(logger), pid=process.pid)
+            case ReportExit():
+                self._reports.exit(command)
+            case ReportDead():
+                self._reports.dead(command)
+            case Finish():
+                if not self.finished.done():
+                    self.finished.set_result(None)
+            case _:
+                assert_never(command)
+
+    def _tell(self, renderer: int, kind: Kind, body: bytes = b"") -> None:
+        connection = self._server.connections.get(renderer)
+        if connection is not None:
+            connection.send(kind, body)
+
+    # Loggers.
+
+    def _name(self, logger: int) -> str:
+        return self._config.loggers[logger].name
+
+    def _spawn(self, logger: int) -> None:
+        segment = self._segment
+        assert segment is not None
+        try:
+            process = LoggerProcess(
+                self._name(logger),
+                self._loop,
+                inherited=[
+                    segment.fd_read_only,
+                    segment.control_fd_read_only,
+                    segment.acks_fds[logger],
+                ],
+                setup=self._setup(logger, segment.layout),
+                on_frame=lambda frame: self._logger_said(logger, frame),
+                on_doorbell=lambda: self.dispatch(DoorbellRang(logger)),
+                on_exit=lambda cause: self._logger_exited(logger, cause),
+            )
+        except OSError as error:
+            self.dispatch(LoggerFailed(logger, f"cannot be started: {error}"))
+            self.dispatch(LoggerExited(logger, f"not started ({error.strerror})"))
+            return
+        self._processes[logger] = process
+        log.info("logger started", logger=self._name(logger), pid=process.pid)
+        self.dispatch(LoggerSpawned(logger, process.pid))
+
+    def _setup(self, logger: int, layout: Layout) -> bytes:
+        spec = self._config.loggers[logger]
+        module = self._modules[logger]
+        setup = {
+            "index": logger,
+            "name": spec.name,
+            "kind": module.kind,
+            "place": module.value,
+            "options": spec.options,
+            "root_dir": os.fspath(self._config.output_dir),
+            "search_path": [os.fspath(Path.cwd()), os.fspath(self._config.source.parent)],
+            "experiment": self._config.experiment,
+            **layout.to_json(),
+        }
+        return pack(Kind.SETUP, msgspec.json.encode(setup))
+
+    def _logger_said(self, logger: int, frame: Frame) -> None:
+        text = frame.body.decode(errors="replace")
+        if frame.kind == Kind.READY:
+            self.dispatch(LoggerReady(logger))
+        elif frame.kind == Kind.FAILED:
+            log.error("logger cannot be made", logger=self._name(logger), problem=text)
+            self.dispatch(LoggerFailed(logger, text))
+        elif frame.kind == Kind.RAISED:
+            self.dispatch(LoggerRaised(logger, frame.slot, frame.generation, text))
+
+    def _logger_exited(self, logger: int, cause: str) -> None:
+        del self._processes[logger]
+        self.dispatch(LoggerExited(logger, cause))
+
+    # The end.
+
+    def stop(self) -> None:
+        """Drain and end; called again, end at once."""
+        if self._supervisor is None:
+            if not self.finished.done():
+                self.finished.set_result(None)
+            return
+        again = self._supervisor.is_stopping
+        log.info("stopping now" if again else "stopping", drain_s=self._config.service.drain_s)
+        self.dispatch(StopNow() if again else StopRequested())
+
+    def fail(self, problem: BaseException) -> None:
+        """End because of a bug of ours; nothing that follows could be trusted."""
+        if not self.finished.done():
+            self.finished.set_exception(problem)
+
+    def close(self) -> None:
+        """Let go of everything; no logger is left behind."""
+        self._server.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        for process in self._processes.values():
+            process.kill()
+        if self._segment is not None:
+            self._segment.close()
+
+    # Numbers.
+
+    def status(self) -> dict[str, Any]:
+        """What ``/status`` shows."""
+        supervisor = self._supervisor
+        loggers: dict[str, Any] = {}
+        renderers = []
+        slots = {"total": 0, "free": 0}
+        if supervisor is not None:
+            loggers = {record.spec.name: record.statistics() for record in supervisor.loggers}
+            renderers = [
+                {"pid": member.pid, "claimed": member.claimed, "published": member.published}
+                for member in supervisor.renderers.members.values()
+            ]
+            slots = {"total": supervisor.slots.slot_count, "free": supervisor.slots.free_count}
+        return {
+            "name": self._config.name,
+            "version": millpond.__version__,
+            "pid": os.getpid(),
+            "uptime_s": round(time.monotonic() - self._started_s, 3),
+            "state": self._state(),
+            "slots": slots,
+            "renderers": renderers,
+            "loggers": loggers,
+            "results": supervisor.results_count if supervisor else 0,
+            "output_dir": os.fspath(self._config.output_dir),
+            "socket": os.fspath(self._config.socket_path),
+        }
+
+    def _state(self) -> str:
+        if self._supervisor is None:
+            return "waiting"  # For a renderer that declares the channels.
+        if self._supervisor.is_stopping:
+            return "draining"
+        states = {record.state for record in self._supervisor.loggers}
+        if State.FATAL in states:
+            return "degraded"
+        return "running" if states == {State.RUNNING} else "starting"
+
+
+def fail_loudly(daemon: Daemon, context: dict[str, Any]) -> None:
+    """Take what no callback caught: a bug of ours, which ends the daemon."""
+    problem = context.get("exception")
+    if isinstance(problem, BaseException):
+        daemon.fail(problem)
+    else:
+        log.error("event loop", problem=context.get("message"))

@@ -1,0 +1,228 @@
+"""One process of one logger: its pipes, its descriptors, its end.
+
+Death is told by a pidfd.  Everything here is non-blocking; what does not fit the pipe waits in a
+buffer that is as bounded as the logger's window.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+import structlog
+
+from millpond.core.wire import Frame, FrameReader
+from millpond.errors import PeerError
+from millpond.logger_output import LineCapture
+
+# As much as an unprivileged process may ask for: thousands of jobs in one write.
+PIPE_BYTES: Final = 1024 * 1024
+READ_BYTES: Final = 64 * 1024
+# What was printed before the end is read at most this often, so that a flood ends.
+LAST_READS_MAX: Final = 64
+
+log = structlog.get_logger(__name__)
+
+
+class LoggerProcess:
+    """A logger process from its start until nothing is left of it.
+
+    Args:
+        name: The logger's name.
+        loop: The event loop.
+        inherited: Descriptors for the child: segment, control, acks; in this order.
+        setup: The first frame.
+        on_frame: Called with each frame of the logger.
+        on_doorbell: Called when it has released results.
+        on_exit: Called once, after the process was reaped, with the cause.
+
+    Raises:
+        OSError: The process cannot be started.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        inherited: Sequence[int],
+        setup: bytes,
+        on_frame: Callable[[Frame], None],
+        on_doorbell: Callable[[], None],
+        on_exit: Callable[[str], None],
+    ) -> None:
+        self._name = name
+        self._loop = loop
+        self._on_frame = on_frame
+        self._on_doorbell = on_doorbell
+        self._on_exit = on_exit
+        self._unsent = bytearray()
+        self._is_closing = False
+        self._frames = FrameReader()
+        self._captures = {"stdout": LineCapture(), "stderr": LineCapture()}
+        self._open: set[int] = set()
+        try:
+            self._spawn(inherited)
+        except OSError:
+            self._close_all()
+            raise
+        self.pid = self._process.pid
+        loop.add_reader(self._pidfd, self._exited)
+        loop.add_reader(self._status_fd, self._read_status)
+        loop.add_reader(self._doorbell_fd, self._rang)
+        for stream, fd in self._outputs.items():
+            loop.add_reader(fd, self._read_output, stream, fd)
+        self.send(setup)
+
+    def _spawn(self, inherited: Sequence[int]) -> None:
+        jobs_read, self._jobs_fd = self._pipe(writer_blocks=False)
+        self._status_fd, status_write = self._pipe(reader_blocks=False)
+        stdout, stdout_write = self._pipe(reader_blocks=False)
+        stderr, stderr_write = self._pipe(reader_blocks=False)
+        self._outputs = {"stdout": stdout, "stderr": stderr}
+        self._doorbell_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._open.add(self._doorbell_fd)
+        with contextlib.suppress(OSError):  # Smaller where the administrator says so.
+            fcntl.fcntl(self._jobs_fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        passed = [jobs_read, status_write, self._doorbell_fd, *inherited]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "millpond_loggers", *map(str, passed)],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout_write,
+            stderr=stderr_write,
+            pass_fds=passed,
+            start_new_session=True,
+        )
+        for fd in (jobs_read, status_write, stdout_write, stderr_write):
+            self._close(fd)
+        self._pidfd = os.pidfd_open(self._process.pid)
+        self._open.add(self._pidfd)
+
+    def _pipe(self, *, reader_blocks: bool = True, writer_blocks: bool = True) -> tuple[int, int]:
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        self._open |= {reader, writer}
+        os.set_blocking(reader, reader_blocks)
+        os.set_blocking(writer, writer_blocks)
+        return reader, writer
+
+    def send(self, data: bytes) -> None:
+        """Write frames to the logger, now or as soon as there is room."""
+        if self._jobs_fd not in self._open:
+            return  # It is dead; its exit is being told.
+        if self._unsent:
+            self._unsent += data
+            return
+        sent = self._write(data)
+        if sent < len(data):
+            self._unsent += data[sent:]
+            self._loop.add_writer(self._jobs_fd, self._send_rest)
+
+    def _send_rest(self) -> None:
+        del self._unsent[: self._write(self._unsent)]
+        if not self._unsent:
+            self._loop.remove_writer(self._jobs_fd)
+            if self._is_closing:
+                self._close(self._jobs_fd)
+
+    def _write(self, data: bytes | bytearray) -> int:
+        try:
+            return os.write(self._jobs_fd, data)
+        except BlockingIOError:
+            return 0
+        except BrokenPipeError:
+            return len(data)  # It is dead; its exit is being told.
+
+    def close_jobs(self) -> None:
+        """Let it finish what it was sent, and end."""
+        self._is_closing = True
+        if not self._unsent:
+            self._close(self._jobs_fd)
+
+    def kill(self) -> None:
+        """End it at once; `on_exit` follows."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def _rang(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._doorbell_fd)
+        self._on_doorbell()
+
+    def _read_status(self) -> bool:
+        try:
+            data = os.read(self._status_fd, READ_BYTES)
+        except BlockingIOError:
+            return False
+        try:
+            frames = self._frames.feed(data)
+        except PeerError as error:
+            log.error("ending logger", logger=self._name, pid=self.pid, problem=str(error))
+            data, frames = b"", []
+            self.kill()
+        if not data:
+            self._close(self._status_fd)  # Its exit is being told.
+        for frame in frames:
+            self._on_frame(frame)
+        return bool(data)
+
+    def _read_output(self, stream: str, fd: int) -> bool:
+        try:
+            data = os.read(fd, READ_BYTES)
+        except BlockingIOError:
+            return False
+        capture = self._captures[stream]
+        lines = capture.feed(data, self._loop.time()) if data else capture.finish()
+        for line in lines:
+            log.info("logger says", logger=self._name, pid=self.pid, stream=stream, line=line)
+        if not data:
+            self._close(fd)
+        return bool(data)
+
+    def _exited(self) -> None:
+        # Its number is still its own until it is reaped: so end what it left behind first.
+        os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        status = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+        assert status is not None
+        is_exit = status.si_code == os.CLD_EXITED
+        self._process.returncode = status.si_status if is_exit else -status.si_status
+        cause = f"exit({status.si_status})" if is_exit else _crash(status.si_status)
+        self._read_last(self._status_fd, self._read_status)
+        for stream, fd in self._outputs.items():
+            self._read_last(fd, partial(self._read_output, stream, fd))
+            dropped = self._captures[stream].dropped_bytes
+            if dropped:
+                log.warning(
+                    "logger output dropped", logger=self._name, stream=stream, bytes=dropped
+                )
+        self._close_all()
+        self._on_exit(cause)
+
+    def _read_last(self, fd: int, read: Callable[[], bool]) -> None:
+        reads = 0
+        while fd in self._open and reads < LAST_READS_MAX and read():
+            reads += 1
+
+    def _close(self, fd: int) -> None:
+        if fd in self._open:
+            self._open.discard(fd)
+            self._loop.remove_reader(fd)
+            self._loop.remove_writer(fd)
+            os.close(fd)
+
+    def _close_all(self) -> None:
+        for fd in list(self._open):
+            self._close(fd)
+
+
+def _crash(number: int) -> str:
+    return f"crash({signal.Signals(number).name})"

@@ -1,0 +1,148 @@
+"""Whether this machine can run a configuration: the folder for the files, and the memory."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from millpond.config import Config
+from millpond.core.layout import Channel, plan
+from millpond.errors import ConfigError
+
+# Version 1 says "no limit" with a number near 2**63.
+_NO_LIMIT_BYTES: Final = 2**60
+_MIB: Final = 2**20
+
+
+def check_machine(config: Config, *, available_bytes: int | None = None) -> None:
+    """Refuse what would fail later; leaves nothing behind.
+
+    Args:
+        config: What is to be run.
+        available_bytes: Memory that may be used; None: ask the machine.
+
+    Raises:
+        ConfigError: The output folder cannot be written, or the segment is too large.
+    """
+    _check_output_dir(config)
+    if config.buffer.declared is not None:
+        check_memory(config, config.buffer.declared, available_bytes=available_bytes)
+
+
+def memory_available_bytes(
+    *, membership: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
+) -> int:
+    """Memory that this process can still have, within the limits of its cgroups.
+
+    Args:
+        membership: The file that names the cgroups of this process.
+        mount: Where cgroups are mounted.
+    """
+    available = int(psutil.virtual_memory().available)
+    for folder in _cgroup_folders(membership, mount):
+        limit = _number(folder / "memory.max", folder / "memory.limit_in_bytes")
+        used = _number(folder / "memory.current", folder / "memory.usage_in_bytes")
+        if limit is not None and used is not None and limit < _NO_LIMIT_BYTES:
+            available = min(available, max(0, limit - used + _reclaimable_bytes(folder)))
+    return available
+
+
+def _check_output_dir(config: Config) -> None:
+    """Make the folder and a file in it, and take away what was made."""
+    made: list[Path] = []
+    around = (config.output_dir, *config.output_dir.parents)
+    try:
+        for folder in reversed([path for path in around if not path.exists()]):
+            folder.mkdir()
+            made.append(folder)
+        with tempfile.TemporaryFile(dir=config.output_dir):
+            pass
+    except OSError as error:
+        problem = f"{config.output_dir} cannot be written: {error.strerror}"
+        raise config.error(problem, "output_dir") from None
+    finally:
+        for folder in reversed(made):
+            folder.rmdir()
+
+
+def check_memory(
+    config: Config, channels: Sequence[Channel], *, available_bytes: int | None = None
+) -> None:
+    """Refuse a segment that does not fit.
+
+    Args:
+        config: What is to be run.
+        channels: The configuration's, or the first renderer's.
+        available_bytes: Memory that may be used; None: ask the machine.
+
+    Raises:
+        ConfigError: It is too large; says how many slots would fit.
+    """
+    if available_bytes is None:
+        available_bytes = memory_available_bytes()
+    key = "slots" if config.buffer.size is None else "size"
+    slot_bytes = plan(channels, 1).slot_bytes
+    try:
+        layout = plan(channels, config.buffer.slot_count(slot_bytes))
+    except ConfigError as error:
+        raise config.error(error.problem, "buffer", key) from None
+    if layout.segment_bytes > available_bytes:
+        raise config.error(
+            f"{layout.slot_count} slots of {slot_bytes} bytes need "
+            f"{layout.segment_bytes / _MIB:.0f} MiB of memory, and "
+            f"{available_bytes / _MIB:.0f} MiB are available; "
+            f"{available_bytes // slot_bytes} slots would fit",
+            "buffer",
+            key,
+        )
+
+
+def _cgroup_folders(membership: Path, mount: Path) -> list[Path]:
+    """The folders of this process's memory cgroup and of those around it."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return []
+    folders = []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers == "":
+            root = mount
+        elif "memory" in controllers.split(","):
+            root = mount / "memory"
+        else:
+            continue
+        # In a container the path may be the host's, which is not mounted: then only the root is.
+        inner = Path(os.path.normpath("/" + path.lstrip("/"))).relative_to("/")
+        folders += [root / step for step in (inner, *inner.parents)]
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+
+
+def _reclaimable_bytes(folder: Path) -> int:
+    """Cached pages of files that count as used and that the kernel gives up first."""
+    try:
+        lines = (folder / "memory.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    for line in lines:
+        name, _, value = line.partition(" ")
+        if name in {"inactive_file", "total_inactive_file"} and value.isdigit():
+            return int(value)
+    return 0
+
+
+def _number(*paths: Path) -> int | None:
+    """The number in the first of the files that there is; None for ``max`` or no file."""
+    for path in paths:
+        try:
+            text = path.read_text().strip()
+        except OSError:
+            continue
+        return int(text) if text.isdigit() else None
+    return None

@@ -1,0 +1,98 @@
+"""Running the daemon from start to end: lock, memory, loggers, sockets, signals, summary."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import structlog
+import uvloop
+
+from millpond.config import Config
+from millpond.daemon import Daemon, fail_loudly
+from millpond.module_search import FoundModule
+from millpond.run_folder import RunFolder, refuse_live_socket
+
+EXIT_OK: Final = 0
+EXIT_LOST: Final = 1
+PROGRESS_S: Final = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+def serve(config: Config, modules: Sequence[FoundModule], *, exit_when_done: bool) -> int:
+    """Run until told to stop, and return the exit code: 1 when a result was lost.
+
+    Raises:
+        AlreadyRunning: Another daemon has the run folder or a socket.
+        MillpondError: The machine does not have what is needed.
+    """
+    # Inherited dispositions would change what our children's ends mean to us.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with contextlib.closing(RunFolder(config.output_dir)) as folder:
+        for path in (config.socket_path, config.health_socket_path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            refuse_live_socket(path)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            status = runner.run(_run(config, modules, folder, exit_when_done=exit_when_done))
+    sys.stdout.write(summary(status))
+    return EXIT_LOST if any(row["dead"] for row in status["loggers"].values()) else EXIT_OK
+
+
+async def _run(
+    config: Config, modules: Sequence[FoundModule], folder: RunFolder, *, exit_when_done: bool
+) -> dict[str, Any]:
+    loop = asyncio.get_running_loop()
+    daemon = Daemon(config, modules, folder, loop, exit_when_done=exit_when_done)
+    loop.set_exception_handler(lambda _, context: fail_loudly(daemon, context))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.stop)
+    try:
+        # Imported while the loggers start: it takes a third of a second.
+        from millpond.health import HealthServer  # noqa: PLC0415
+
+        health = HealthServer(config.health_socket_path, daemon.status)
+        await health.start()
+        log.info(
+            "serving",
+            name=config.name,
+            socket=str(config.socket_path),
+            health=str(config.health_socket_path),
+        )
+        try:
+            await _wait_finished(daemon)
+        finally:
+            await health.close()
+        return daemon.status()
+    finally:
+        daemon.close()
+
+
+async def _wait_finished(daemon: Daemon) -> None:
+    if not sys.stderr.isatty():
+        await daemon.finished
+        return
+    from millpond.progress import ProgressLine  # noqa: PLC0415
+
+    with ProgressLine() as line:
+        while not daemon.finished.done():
+            await asyncio.wait([daemon.finished], timeout=PROGRESS_S)
+            line.update(daemon.status())
+    await daemon.finished
+
+
+def summary(status: dict[str, Any]) -> str:
+    """What became of every result, a line for each logger."""
+    rows = [
+        f"{name}: {row['published']} published = {row['delivered']} delivered"
+        f" + {row['dead']} dead + {row['queued'] + row['in_window']} left"
+        for name, row in status["loggers"].items()
+    ]
+    lost = any(row["dead"] for row in status["loggers"].values())
+    if lost:
+        rows.append(f"the lost ones are listed in {status['output_dir']}/dead.jsonl")
+    return "".join(f"{row}\n" for row in rows or ["no renderer came; nothing was published"])

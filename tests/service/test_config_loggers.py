@@ -1,0 +1,70 @@
+"""Which loggers there are, and what they are called."""
+
+import pytest
+from pydantic import ValidationError
+
+from millpond.config_loggers import (
+    LOGGER_COUNT_MAX,
+    LoggerConfig,
+    LoggingConfig,
+    RestartConfig,
+    default_logger_name,
+    is_file,
+)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("csv", "csv"),
+        ("my_logger", "my_logger"),
+        ("millpond_loggers.csv_logger", "csv"),
+        ("threedb.result_logging.json_logger", "json"),
+        ("package._logger", "_logger"),
+        ("./my_logger.py", "my"),
+        ("/abs/folder/thing.v2.py", "thing-v2"),
+        ("./ä b.py", "b"),
+        ("./ä.py", "logger"),
+    ],
+)
+def test_names_are_made_from_modules(module: str, name: str) -> None:
+    assert LoggerConfig(module=module).name == name
+
+
+def test_files_are_told_from_names() -> None:
+    assert is_file("./a")
+    assert is_file("a.py")
+    assert not is_file("a.b")
+    assert default_logger_name("a" * 80 + ".py") == "a" * 64
+
+
+def test_the_short_form_is_the_long_one_with_defaults() -> None:
+    short, long = LoggingConfig(
+        logger_modules=["csv", {"module": "csv", "name": "two", "options": None, "restart": None}]
+    ).logger_modules
+    assert long == short.model_copy(update={"name": "two"})
+    assert short.options == {}
+    assert short.restart == RestartConfig()
+
+
+@pytest.mark.parametrize(
+    ("modules", "words"),
+    [
+        ([], "at least one"),
+        (None, '"null"'),
+        ([None], '"null"'),
+        ("csv", r"write \[csv\]"),
+        (["csv", "csv"], r"taken by logger_modules\[0\]"),
+        (["csv", "x.csv_logger"], "another 'name:'"),
+        ([f"m{i}" for i in range(LOGGER_COUNT_MAX + 1)], "at most 64"),
+        ([5], "write a module"),
+        ([""], "module"),
+        ([{"module": "csv", "hang_s": 3}], "hang_s"),
+        ([{"module": "csv", "when_full": "drop"}], "when_full"),
+        ([{"module": "csv", "on_crash": "drop"}], "on_crash"),
+        ([{"module": "csv", "restart": {"delay_s": 9.0, "delay_s_max": 1}}], "9.0"),
+    ],
+)
+def test_what_is_refused(modules: object, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        LoggingConfig.model_validate({"logger_modules": modules})

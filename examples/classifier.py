@@ -17,20 +17,20 @@ Floats = npt.NDArray[np.float32]
 
 CLASSES: Final = tuple(raytracer.SHAPES)
 
-TRAINING_COUNT: Final = 400
+TRAINING_COUNT: Final = 420
 TRAINING_RANGES: Final = {
     **raytracer.RANGES,
-    "camera_elevation_deg": (5.0, 58.0),
-    "camera_distance_m": (2.6, 5.0),
+    "camera_elevation_deg": (5.0, 68.0),
+    "camera_distance_m": (2.6, 5.2),
 }
 PATCH: Final = 32  # Pictures are looked at this small: height and width, in pixels.
 CELL: Final = 4  # Edges are counted in cells of this many pixels, each way.
 ORIENTATIONS: Final = 8
 HIDDEN: Final = 32
 STEPS: Final = 200
-RATE: Final = 0.05
-MOMENTUM: Final = 0.9
-DECAY: Final = 1e-3  # Pulls weights to zero, so that 400 pictures are not learnt by heart.
+RATE: Final = np.float32(0.05)
+MOMENTUM: Final = np.float32(0.9)
+DECAY: Final = np.float32(1e-3)  # Pulls weights to zero, so that pictures are not learnt by heart.
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +64,23 @@ class Classifier:
             (class_count,), float32, 0 to 1, in the order of `CLASSES`; the sum is 1.
         """
         features = (_features(rgb) - self.mean) / self.spread
-        _, probabilities = _forward(features[np.newaxis], *self.weights)
+        _, probabilities = _forward(_with_one(features[np.newaxis]), *self.weights)
         likely: Floats = probabilities[0]
         return likely
 
 
 def _training_set(rng: np.random.Generator) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Render what is learnt from: (count, feature_count) float32, and (count,) class indices."""
+    """Render what is learnt from, each picture also mirrored.
+
+    Returns:
+        Features (count, feature_count), float32, and class indices (count,), int64.
+    """
     features, labels = [], []
     for _ in range(TRAINING_COUNT):
         args = raytracer.random_args(rng, TRAINING_RANGES)
-        features.append(_features(raytracer.render(args, size=PATCH)["rgb"]))
-        labels.append(CLASSES.index(str(args["shape"])))
+        rgb = raytracer.render(args, size=PATCH)["rgb"]
+        features += [_features(rgb), _features(rgb[:, :, ::-1])]
+        labels += [CLASSES.index(str(args["shape"]))] * 2
     return np.stack(features), np.array(labels, dtype=np.int64)
 
 
@@ -124,22 +129,28 @@ def _fit(
         for row_count, column_count in pairwise((features.shape[1], HIDDEN, len(CLASSES)))
     )
     first_step, second_step = np.zeros_like(first), np.zeros_like(second)
+    inputs = _with_one(features)
     target = np.eye(len(CLASSES), dtype=np.float32)[labels]
     for _ in range(STEPS):
-        hidden, probabilities = _forward(features, first, second)
-        error = (probabilities - target) / len(labels)
-        hidden_error = (error @ second[:-1].T) * (hidden > 0.0)
-        first_slope = _with_one(features).T @ hidden_error + DECAY * first
-        second_slope = _with_one(hidden).T @ error + DECAY * second
+        hidden, probabilities = _forward(inputs, first, second)
+        error = (probabilities - target) / np.float32(len(labels))
+        hidden_error: Floats = np.where(hidden > 0.0, error @ second[:-1].T, np.float32(0.0))
+        first_slope: Floats = inputs.T @ hidden_error + DECAY * first
+        second_slope: Floats = _with_one(hidden).T @ error + DECAY * second
         first_step = MOMENTUM * first_step - RATE * first_slope
         second_step = MOMENTUM * second_step - RATE * second_slope
-        first, second = first + first_step, second + second_step
+        first += first_step
+        second += second_step
     return first, second
 
 
-def _forward(features: Floats, first: Floats, second: Floats) -> tuple[Floats, Floats]:
-    """Run the network: hidden (count, HIDDEN) and probabilities (count, class_count), float32."""
-    hidden = np.maximum(_with_one(features) @ first, 0.0)
+def _forward(inputs: Floats, first: Floats, second: Floats) -> tuple[Floats, Floats]:
+    """Run the network on features with a one behind them: (count, feature_count + 1), float32.
+
+    Returns:
+        The hidden layer (count, HIDDEN) and probabilities (count, class_count), float32.
+    """
+    hidden = np.maximum(inputs @ first, 0.0)
     scores = _with_one(hidden) @ second
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
     return hidden, powers / powers.sum(axis=1, keepdims=True)

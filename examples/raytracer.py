@@ -57,7 +57,7 @@ RADIUS_M: Final = 0.5  # Of sphere, cylinder and cone; half the side of the cube
 TARGET: Final = np.array([[0.0], [0.0], [HEIGHT_M / 2]], dtype=np.float32)  # The camera looks here.
 UP: Final = np.array([[0.0], [0.0], [1.0]], dtype=np.float32)
 FIELD_OF_VIEW_DEG: Final = 40.0
-FLOOR_END_M: Final = 30.0  # Here the floor has faded into the sky, so its edge is not seen.
+FLOOR_END_M: Final = 25.0  # Here the floor has faded into the sky, so its edge is not seen.
 TILE_M: Final = 0.8
 STEP_OFF_M: Final = 1e-3  # New rays start this far off a surface, so as not to hit it again.
 EDGE_CONTRAST: Final = 0.04  # Pixels that differ more than this from a neighbour get more rays.
@@ -65,7 +65,7 @@ EDGE_CONTRAST: Final = 0.04  # Pixels that differ more than this from a neighbou
 FLOOR_TINT: Final = np.array([[1.0], [0.93], [0.82]], dtype=np.float32)
 HORIZON: Final = np.array([[0.78], [0.84], [0.9]], dtype=np.float32)
 ZENITH: Final = np.array([[0.12], [0.3], [0.68]], dtype=np.float32)
-AMBIENT: Final = 0.28
+AMBIENT: Final = 0.24
 DIFFUSE: Final = 0.85
 SPECULAR: Final = 0.45
 
@@ -239,7 +239,7 @@ def _shade(
         (glossy,) = np.nonzero(share)
         seen, _ = _shade(scene, point[:, glossy], mirrored[:, glossy], may_mirror=False)
         lit[:, glossy] += share[glossy] * (seen - lit[:, glossy])
-    haze = np.where(is_object, 0.0, np.minimum(distance / FLOOR_END_M, 1.0))
+    haze = np.where(is_object, 0.0, (distance / FLOOR_END_M) ** 2)
     colour[:, struck] += (1.0 - haze) * (lit - colour[:, struck])
     return np.clip(colour, 0.0, 1.0, out=colour), hits
 

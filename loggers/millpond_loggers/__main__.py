@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     except PluginError as error:
         send_status(status_fd, Kind.FAILED, str(error))
         return 1
-    except Exception:  # noqa: BLE001  Whatever a user's __init__ raises is reported with its traceback.
+    except (Exception, SystemExit):  # noqa: BLE001  Whatever a user's __init__ raises is reported.
         problem = f"making the logger failed:\n{traceback.format_exc()}"
         send_status(status_fd, Kind.FAILED, problem)
         return 1

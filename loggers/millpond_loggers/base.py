@@ -90,4 +90,4 @@ class BaseLogger:
 
 def as_python(array: NDArray[Any]) -> Any:
     """A scalar or small array as plain Python numbers and lists, copied out of the slot."""
-    return array.tolist() if isinstance(array, np.ndarray) else array
+    return array.tolist() if isinstance(array, np.ndarray | np.generic) else array

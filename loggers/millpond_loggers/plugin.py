@@ -30,7 +30,7 @@ def load(kind: str, place: str) -> Callable[..., Any]:
     if not hasattr(module, "Logger"):
         raise PluginError(f"{place} has no `Logger`{_suggestion(module)}")
     logger = module.Logger
-    if not callable(logger):
+    if not isinstance(logger, type):
         raise PluginError(
             f"`Logger` in {place} is a {type(logger).__name__}, not a class: "
             "write `Logger = MyLogger`"
@@ -51,16 +51,14 @@ def _import_module(name: str) -> ModuleType:
                 f"for {sys.executable}, or its folder on PYTHONPATH?"
             ) from None
         raise PluginError(_inside(name)) from error
-    except Exception as error:  # Whatever a user's module raises when it is imported.
+    except (Exception, SystemExit) as error:  # Whatever a user's module raises when imported.
         raise PluginError(_inside(name)) from error
 
 
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise PluginError(f"no file {path}")
-    name = path.stem
-    if name in sys.modules:  # A file `json.py` must not take the place of the library's.
-        name = f"millpond_plugin_{name}"
+    name = _module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise PluginError(f"{path} is no Python file: its name must end in .py")
@@ -69,9 +67,19 @@ def _import_file(path: Path) -> ModuleType:
     sys.path.append(str(path.parent))  # It may import its neighbours.
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # Whatever a user's file raises when it is imported.
+    except (Exception, SystemExit) as error:  # Whatever a user's file raises when imported.
         raise PluginError(_inside(str(path))) from error
     return module
+
+
+def _module_name(path: Path) -> str:
+    """The name of the file; but `json.py` must not take the place of the library's, ever."""
+    name = path.stem
+    is_taken = name in sys.modules
+    if not is_taken and name.isidentifier():
+        spec = importlib.util.find_spec(name)
+        is_taken = spec is not None and spec.origin != str(path)
+    return f"millpond_plugin_{name}" if is_taken else name
 
 
 def _inside(place: str) -> str:

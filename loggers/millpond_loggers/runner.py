@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -151,14 +150,16 @@ class Runner:
 
     def _end(self) -> None:
         """Let the logger finish: `end`, or `log(None)` when it has none."""
-        if self._keeps_slots:
-            self._results.freed |= set(self._pending)  # Nothing can be kept any longer.
         end = getattr(self._logger, "end", None)
         if callable(end):
             end()
         else:
             self._log_none()
-        self._release()
+        # What it kept till now is recorded, and nothing can be overwritten under it any more.
+        for slot, generation in self._pending.items():
+            self._acks[slot] = generation
+        if self._pending:
+            os.eventfd_write(self._doorbell_fd, 1)
 
     def _log_none(self) -> None:
         try:
@@ -181,4 +182,4 @@ def send_status(
         while frame:
             frame = frame[os.write(status_fd, frame) :]
     except BrokenPipeError:
-        sys.stderr.write("the daemon is gone\n")
+        return  # The daemon is gone; the logger still finishes what it was sent.

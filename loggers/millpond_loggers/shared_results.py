@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import weakref
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from millpond.core.layout import Layout
-from millpond.mapped_arrays import map_arrays
 
 
 class KeptArrayError(Exception):
@@ -31,7 +32,12 @@ class SharedResults:
         }
         self.initialized = True
         self._regid = regid
-        self._arrays = list(map_arrays(layout, segment_fd, writable=False).items())
+        self._memory = mmap.mmap(segment_fd, layout.segment_bytes, mmap.MAP_SHARED, mmap.PROT_READ)
+        self._slot_bytes = layout.slot_bytes
+        self._places = [
+            (channel.name, channel.shape, np.dtype(channel.dtype), offset)
+            for channel, offset in zip(layout.channels, layout.offsets, strict=True)
+        ]
         self._lent: dict[int, list[weakref.ref[NDArray[Any]]]] = {}  # For each open slot.
         self.freed: set[int] = set()  # Open slots that the logger says it is done with.
 
@@ -48,8 +54,12 @@ class SharedResults:
         lent = self._lent.get(result_ix)
         if lent is None:
             raise LookupError(f"result_ix {result_ix!r} is not, or no longer, with this logger")
+        # Made on the memory itself, not cut from a larger array: numpy lets a slice refer to the
+        # first array of its memory, and that must be the one whose end `close` looks for.
+        start = result_ix * self._slot_bytes
         arrays: dict[str, NDArray[Any]] = {
-            name: array[result_ix, ...] for name, array in self._arrays
+            name: np.ndarray(shape, dtype, self._memory, start + offset)
+            for name, shape, dtype, offset in self._places
         }
         lent.extend(map(weakref.ref, arrays.values()))
         return arrays

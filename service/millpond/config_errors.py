@@ -28,18 +28,16 @@ def located_error(
         places: Where each key was given; ``()`` is the main file.
     """
     main = find_place(places, ()).file
-    problems = []
-    for detail in error.errors(include_url=False):
-        path = (*detail["loc"], *detail.get("ctx", {}).get("at", ()))
-        place = find_place(places, path)
-        problem = _problem(detail, model)
-        order = (place.line is None, place.file != main, place.file, place.line or 0)
-        problems.append((order, ConfigError(problem, key=key_text(path), **_located(place))))
-    problems.sort(key=lambda item: item[0])
-    first, *others = [located for _, located in problems]
-    text = "\n".join([first.problem, *map(str, others[: PROBLEM_COUNT_MAX - 1])])
-    if len(problems) > PROBLEM_COUNT_MAX:
-        text += f"\nand {len(problems) - PROBLEM_COUNT_MAX} more"
+
+    def order(detail: ErrorDetails) -> tuple[bool, bool, str, int]:
+        place = find_place(places, _path(detail))
+        return (place.line is None, place.file != main, place.file, place.line or 0)
+
+    details = sorted(error.errors(include_url=False), key=order)
+    first, *others = [_located(detail, model, places) for detail in details[:PROBLEM_COUNT_MAX]]
+    text = "\n".join([first.problem, *map(str, others)])
+    if len(details) > PROBLEM_COUNT_MAX:
+        text += f"\nand {len(details) - PROBLEM_COUNT_MAX} more"
     return ConfigError(text, key=first.key, file=first.file, line=first.line)
 
 
@@ -59,8 +57,18 @@ def show(value: object) -> str:
     return text if len(text) <= _FOUND_CHARS_MAX else text[: _FOUND_CHARS_MAX - 3] + "..."
 
 
-def _located(place: Place) -> dict[str, Any]:
-    return {"file": place.file, "line": place.line}
+def _path(detail: ErrorDetails) -> KeyPath:
+    """The key that is wrong; a validator may have said which one beneath its own."""
+    return (*detail["loc"], *detail.get("ctx", {}).get("at", ()))
+
+
+def _located(
+    detail: ErrorDetails, model: type[BaseModel], places: Mapping[KeyPath, Place]
+) -> ConfigError:
+    path = _path(detail)
+    place = find_place(places, path)
+    problem = _problem(detail, model)
+    return ConfigError(problem, key=key_text(path), file=place.file, line=place.line)
 
 
 def _problem(detail: ErrorDetails, model: type[BaseModel]) -> str:

@@ -6,12 +6,13 @@ In millpond's own sections mappings are merged key by key and lists are replaced
 
 from __future__ import annotations
 
+import os
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 
 from millpond.errors import ConfigError
-from millpond.yaml_source import KeyPath, Place, Source, find_place, read
+from millpond.yaml_source import KeyPath, Source, find_place, read
 
 BASE_KEY: Final = "base_config"
 BASE_LEVELS_MAX: Final = 8
@@ -33,16 +34,16 @@ def read_with_bases(path: Path, *, own: AbstractSet[str]) -> Source:
     layers: list[Source] = []
     names: list[str] = []
     next_path: Path | None = path
-    seen: set[Path] = set()
+    seen: set[str] = set()
     while next_path is not None:
-        seen.add(next_path.resolve())
-        names.append(str(next_path))
         layer = read(next_path, own=own)
+        seen.add(os.path.realpath(next_path))
+        names.append(str(next_path))
         layers.append(layer)
         next_path = _base_of(layer, next_path)
         if next_path is None:
             break
-        if next_path.resolve() in seen:
+        if os.path.realpath(next_path) in seen:
             circle = " -> ".join([*names, str(next_path)])
             raise _error(layer, f"the files inherit from each other in a circle: {circle}")
         if len(layers) > BASE_LEVELS_MAX:
@@ -55,10 +56,14 @@ def read_with_bases(path: Path, *, own: AbstractSet[str]) -> Source:
 
 def overlay(base: Source, over: Source, *, own: AbstractSet[str]) -> Source:
     """The upper layer's values where it has any, else the base's; neither is changed."""
-    places = dict(base.places)
-    data = _merged(base.data, over.data, (), places, own)
-    places.update(over.places)
-    return Source(data, places)
+    replaced: set[KeyPath] = set()
+    data = _merged(base.data, over.data, (), replaced, own)
+    kept = {
+        path: place
+        for path, place in base.places.items()
+        if not any(path[:length] in replaced for length in range(1, len(path) + 1))
+    }
+    return Source(data, {**kept, **over.places})
 
 
 def _base_of(layer: Source, path: Path) -> Path | None:
@@ -88,10 +93,10 @@ def _merged(
     base: dict[str, Any],
     over: dict[str, Any],
     path: KeyPath,
-    places: dict[KeyPath, Place],
+    replaced: set[KeyPath],
     own: AbstractSet[str],
 ) -> dict[str, Any]:
-    """`over` on top of `base`; takes the places of what is replaced out of `places`."""
+    """`over` on top of `base`; adds to `replaced` what is no longer the base's."""
     data = dict(base)
     for key, value in over.items():
         here = (*path, key)
@@ -99,15 +104,14 @@ def _merged(
             rival = here in _ALTERNATIVES and other != here and other[-1] not in over
             if rival and value is not None:
                 data.pop(str(other[-1]), None)
-                places.pop(other, None)
+                replaced.add(other)
         below = data.get(key)
         mergeable = path or key in own
         if mergeable and isinstance(below, dict) and value is None:
             continue  # An empty section says nothing.
         if mergeable and isinstance(below, dict) and isinstance(value, dict):
-            data[key] = _merged(below, value, here, places, own)
+            data[key] = _merged(below, value, here, replaced, own)
             continue
         data[key] = value
-        for stale in [other for other in places if other[: len(here)] == here]:
-            del places[stale]
+        replaced.add(here)
     return data

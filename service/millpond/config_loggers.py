@@ -30,7 +30,7 @@ def default_logger_name(module: str) -> str:
     elif "." in module:
         name = module.rpartition(".")[2]
     else:
-        return module
+        return module or "logger"
     name = name.removesuffix("_logger") or name
     return re.sub(r"[^A-Za-z0-9_-]", "-", name)[:64].lstrip("-") or "logger"
 

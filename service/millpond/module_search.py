@@ -89,7 +89,7 @@ def _find_file(module: str, base_dir: Path) -> FoundModule:
                 raise ConfigError(f"{candidate} is no file")
     except (OSError, RuntimeError, ValueError) as error:  # No home folder, or a NUL.
         raise ConfigError(f"{module!r} cannot be found: {error}") from None
-    raise ConfigError(f"there is no file {' nor '.join(map(str, candidates))}")
+    raise ConfigError(f"there is no file {' nor '.join(repr(str(path)) for path in candidates)}")
 
 
 def _short_names(search_path: Sequence[str]) -> Mapping[str, EntryPoint]:
@@ -118,7 +118,9 @@ def _find_dotted(
         name, parent = ".".join(parts[:depth]), ".".join(parts[: depth - 1])
         if folders is None:
             raise ConfigError(f"'{parent}' is a module, not a package: it has no '{name}'")
-        spec = PathFinder.find_spec(name, list(folders))
+        # Finders look at the last part only; given the whole name of a folder without
+        # __init__.py, they would ask for the parent among the imported modules.
+        spec = PathFinder.find_spec(parts[depth - 1], list(folders))
         if spec is None and depth == 1:
             spec = _find_by_hooks(name)
         if spec is None:

@@ -23,7 +23,14 @@ from typing import Any, Final, NoReturn, TypeAlias
 import yaml
 
 from millpond.errors import ConfigError
-from millpond.yaml_passthrough import DEPTH_MAX, PassThrough, Refusal, line_of, short_tag
+from millpond.yaml_passthrough import (
+    DEPTH_MAX,
+    VALUE_COUNT_MAX,
+    PassThrough,
+    Refusal,
+    line_of,
+    short_tag,
+)
 from millpond.yaml_scalars import Scalar, plain_value
 
 # The names of the mappings and the numbers of the list items from the top down to a value.
@@ -139,6 +146,7 @@ class _Reader:
         self._text = text
         self._file = file
         self._own = own
+        self._event_count = 0
         self._events: Iterator[yaml.Event] = iter(yaml.parse(text, Loader=_LOADER))
         self._pass_through = PassThrough(self._next)
 
@@ -253,11 +261,15 @@ class _Reader:
 
     def _next(self) -> yaml.Event:
         try:
-            return next(self._events)
+            event = next(self._events)
         except yaml.MarkedYAMLError as error:
             raise self._syntax_error(error) from None
         except yaml.YAMLError as error:
             raise ConfigError(f"not valid YAML: {error}", file=self._file, line=1) from None
+        self._event_count += 1
+        if self._event_count > VALUE_COUNT_MAX:
+            self._fail(event, (), f"more than {VALUE_COUNT_MAX} values in one file")
+        return event
 
     def _syntax_error(self, error: yaml.MarkedYAMLError) -> ConfigError:
         lines = self._text.splitlines() or [""]

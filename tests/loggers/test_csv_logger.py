@@ -110,9 +110,17 @@ def test_arguments_of_every_kind_are_read_back(tmp_path: Path) -> None:
     buffer = MemoryBuffer({"x": ((), "bool")})
     record(tmp_path, buffer, buffer.put("1", arguments), buffer.put("2", arguments))
     expected = {
-        "id": "1", "x": "False", "float": "-1.5", "nan": "nan", "inf": "-inf",
-        "big": str(10**30), "flag": "True", "none": "", "empty": "",
-        "list": '[1,[2.5,"x"]]', "map": '{"a":null,"b":null}',
+        "id": "1",
+        "x": "False",
+        "float": "-1.5",
+        "nan": "nan",
+        "inf": "-inf",
+        "big": str(10**30),
+        "flag": "True",
+        "none": "",
+        "empty": "",
+        "list": '[1,[2.5,"x"]]',
+        "map": '{"a":null,"b":null}',
         "huge": f"[{10**30},null]",
         **{name: arguments[name] for name in ("quote", "lines", "unicode", "nul")},
     }
@@ -212,8 +220,13 @@ def test_a_field_and_an_argument_of_one_name_have_two_columns(tmp_path: Path) ->
     record(tmp_path, buffer, item)
     assert read_columns(tmp_path) == [
         {
-            "id": "1", "loss": "0", "item.loss": "4", "seed": '{"a":3}', "z": "0",
-            "render_args.seed": "1", "render_args.render_args.seed": "2",
+            "id": "1",
+            "loss": "0",
+            "item.loss": "4",
+            "seed": '{"a":3}',
+            "z": "0",
+            "render_args.seed": "1",
+            "render_args.render_args.seed": "2",
         }
     ]
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from millpond_loggers.names import (
@@ -37,6 +37,7 @@ def folder(tmp_path: Path):
     os.close(descriptor)
 
 
+@settings(deadline=None)
 @given(IDS)
 @example("")
 @example(".")
@@ -57,11 +58,13 @@ def test_every_id_gives_one_safe_component(id: str) -> None:
     assert file_name(id, "_rgb.png") == name + "_rgb.png"
 
 
+@settings(deadline=None)
 @given(IDS, IDS)
 def test_two_ids_never_share_a_name(one: str, other: str) -> None:
     assert (file_name(one, "") == file_name(other, "")) == (one == other)
 
 
+@settings(deadline=None)
 @given(IDS)
 def test_an_id_that_copies_the_name_of_another_gets_its_own(id: str) -> None:
     name = file_name(id, "")
@@ -69,6 +72,7 @@ def test_an_id_that_copies_the_name_of_another_gets_its_own(id: str) -> None:
         assert file_name(name, "") != name
 
 
+@settings(deadline=None)
 @given(st.text("ABCxyz019_", min_size=1).flatmap(lambda s: st.just(s + ".-ok")))
 def test_a_plain_id_is_its_own_name(id: str) -> None:
     if len(id) <= ID_BYTES_MAX:

@@ -228,7 +228,7 @@ def test_a_symlink_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_loggers_cannot_write_to_one_file(tmp_path: Path) -> None:
-    with opened(tmp_path), pytest.raises(BlockingIOError, match="another logger.*rows"):
+    with opened(tmp_path), pytest.raises(BlockingIOError, match=r"another logger.*rows"):
         RowFile(str(tmp_path), "rows", starts_with=b"")
     with opened(tmp_path):
         pass

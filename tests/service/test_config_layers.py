@@ -87,6 +87,13 @@ def test_circles_are_refused(write: Callable[..., Path], named: str) -> None:
     assert refusal.value.key == "base_config"
 
 
+def test_a_link_to_itself_is_no_file(write: Callable[..., Path]) -> None:
+    link = write("main.yaml", "").with_name("link.yaml")
+    link.symlink_to(link)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_with_bases(link, own=OWN)
+
+
 def test_levels_are_bounded(write: Callable[..., Path]) -> None:
     write("f0.yaml", "name: a")
     for i in range(1, BASE_LEVELS_MAX + 2):

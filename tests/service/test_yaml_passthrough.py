@@ -72,13 +72,13 @@ def test_a_billion_laughs_is_refused_at_its_line(tmp_path: Path) -> None:
     lines += [f"  a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
     error = refusal(tmp_path, "\n".join(lines))
     assert error.line == 6
-    assert "100000 values" in error.problem
+    assert "50000 values" in error.problem
 
 
 def test_merge_keys_cannot_explode_either(tmp_path: Path) -> None:
     lines = ["policy:", "  a0: &a0 {x: 1}"]
     lines += [f"  a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}" for i in range(1, 12)]
-    assert "100000 values" in refusal(tmp_path, "\n".join(lines)).problem
+    assert "50000 values" in refusal(tmp_path, "\n".join(lines)).problem
 
 
 def test_a_chain_of_aliases_is_no_deeper_than_brackets(tmp_path: Path) -> None:

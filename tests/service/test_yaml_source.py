@@ -96,10 +96,12 @@ def test_the_nearest_place_stands_in() -> None:
         ("buffer:\n  12: 1", 2, "buffer.12", "quotes"),
         ("buffer:\n  on: 1", 2, "buffer.on", "quotes"),
         ("buffer:\n  ? [a]\n  : 1", 2, "buffer", "one word"),
-        ("buffer:\n  : 1", 2, "buffer.", "found nothing"),
+        ("buffer:\n  '': 1", 2, "buffer.", "found nothing"),
         ("policy: &a x\n*a : 1", 2, "", "one word"),
         ("logging:\n  a:\n  - x\n  - no", 4, "logging.a[1]", "true or false"),
         ("buffer: " + "[" * 5000, 1, None, "levels deep"),
+        ("name: a\nbuffer: [" + "1," * 50_000 + "]", 2, "", "50000 values"),
+        ("name: a\npolicy: [" + "1," * 50_000 + "]", 2, "", "50000 values"),
     ],
 )
 def test_what_is_refused(

@@ -62,6 +62,11 @@ class LoggerRecord:
             return self.restarts > 0
         return self.state in (State.BACKOFF, State.FATAL)
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether a stop need not wait for it."""
+        return self.deliveries.is_settled or self.state is State.FATAL
+
     def statistics(self) -> dict[str, object]:
         """Its numbers, as ``/status`` shows them."""
         deliveries = self.deliveries

@@ -304,24 +304,22 @@ class Supervisor:
     # Time and the end.
 
     def _time_passed(self, now_s: float) -> list[Command]:
-        commands: list[Command] = []
+        is_late = self._drain_deadline_s is not None and now_s >= self._drain_deadline_s
+        commands = self._close(now_s) if is_late else []
         for logger, record in enumerate(self.loggers):
             if record.deadline_s is None or now_s < record.deadline_s:
                 continue
             record.deadline_s = None
-            if record.state in HAS_PROCESS:
-                spec = record.spec
-                if record.state is State.STARTING:
-                    why = f"not ready within {spec.start_s:g} s"
-                    record.start_problem = record.start_problem or why
-                    commands.append(KillLogger(logger, why))
-                else:
-                    commands.append(KillLogger(logger, f"did not end within {spec.stop_s:g} s"))
+            if record.state is State.STARTING:
+                why = f"not ready within {record.spec.start_s:g} s"
+                record.start_problem = record.start_problem or why
+                commands.append(KillLogger(logger, why))
+            elif record.state is State.STOPPING:
+                why = f"did not end within {record.spec.stop_s:g} s"
+                commands.append(KillLogger(logger, why))
             else:
                 record.restarts += 1
                 commands.append(self._spawn(logger, now_s))
-        if self._drain_deadline_s is not None and now_s >= self._drain_deadline_s:
-            commands += self._close(now_s)
         return commands
 
     def _stop(self, now_s: float) -> list[Command]:
@@ -385,9 +383,7 @@ class Supervisor:
         return bool(self.results_count) and not len(self.renderers) and self._is_drained()
 
     def _is_drained(self) -> bool:
-        return all(
-            record.deliveries.is_settled or record.state is State.FATAL for record in self.loggers
-        )
+        return all(record.is_drained for record in self.loggers)
 
     def check_invariants(self) -> None:
         """Assert what must be true between two events.  Looks at everything: for tests."""

@@ -6,6 +6,8 @@ write their words as they like, also wrongly, late and after their death.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -67,32 +69,44 @@ class Reader:
             self.settle(ref, "delivered")
 
 
+def has_claims(world: World) -> bool:
+    return any(writer.claims for writer in world.renderers.values())
+
+
+def may_do_wrong(world: World) -> bool:
+    return world.may_do_wrong and has_claims(world)
+
+
 class World(RuleBasedStateMachine):
     """Renderers, loggers and the shell between them and the supervisor."""
 
     is_sound = False
 
     @initialize(
-        slot_count=st.integers(1, 7),
+        slot_count=st.integers(1, 12),
         windows=st.lists(st.integers(1, 3), min_size=1, max_size=3),
-        slot_bytes=st.sampled_from([4096, 2**21]),
-        intensity=st.integers(0, 3),
-        exit_when_done=st.booleans(),
+        data=st.data(),
     )
-    def open(self, slot_count, windows, slot_bytes, intensity, exit_when_done):
+    def open(self, slot_count, windows, data):
+        def sometimes(name: str) -> bool:
+            return data.draw(st.sampled_from([False, False, True]), label=name)
+
         self.slot_count = slot_count
+        self.exit_when_done = sometimes("exit when done")
+        self.may_stop = sometimes("may stop")
+        self.may_do_wrong = sometimes("renderers may do wrong")
         self.loggers = [Reader(window_max, [0] * slot_count) for window_max in windows]
         self.renderers: dict[int, Writer] = {}
         self.joined_count = 0
         self.last_generation = [0] * slot_count
         self.published: list[SlotRef] = []
         self.now_s = 1000.0
-        self.exit_when_done = exit_when_done
         self.is_stopping = self.is_closed = self.is_finished = False
         self.drain_deadline_s = float("inf")
         self.event: on.Event | None = None
         self.is_fault_expected = False
         self.is_shedding = self.is_giving_up = False
+        intensity = data.draw(st.integers(0, 3), label="intensity")
         restart = RestartPolicy(intensity=intensity, delay_s_max=DELAY_S_MAX)
         self.supervisor = Supervisor(
             SlotTable(
@@ -100,16 +114,21 @@ class World(RuleBasedStateMachine):
                 want=[[0] * slot_count for _ in windows],
                 ack=[logger.ack for logger in self.loggers],
             ),
-            slot_bytes=slot_bytes,
+            slot_bytes=data.draw(st.sampled_from([4096, 2**21]), label="slot_bytes"),
             loggers=[
                 LoggerSpec(f"l{n}", window_max=window_max, start_s=START_S, restart=restart)
                 for n, window_max in enumerate(windows)
             ],
             drain_s=DRAIN_S,
-            exit_when_done=exit_when_done,
+            exit_when_done=self.exit_when_done,
             chance=lambda: 0.5,
         )
         self.obey(self.supervisor.start(self.now_s))
+        for _ in range(data.draw(st.integers(1, 3), label="renderers")):
+            self.renderer_joins()
+        if not sometimes("loggers start slowly"):
+            for logger in range(len(windows)):
+                self.make_ready(logger)
 
     # The shell.
 
@@ -125,7 +144,7 @@ class World(RuleBasedStateMachine):
     def obey(self, commands: list[do.Command]) -> None:
         spawned = []
         for command in commands:
-            assert not self.is_finished, "nothing comes after Finish"
+            assert not self.is_finished or isinstance(command, do.TellClosing | do.EndRenderer)
             match command:
                 case do.GrantSlots(renderer, refs):
                     self.grant(self.renderers[renderer], refs)
@@ -295,61 +314,102 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.renderers)
     @rule(data=st.data())
     def renderer_wants(self, data):
-        renderer = self.some_renderer(data)
+        self.want(self.some_renderer(data))
+
+    def want(self, renderer: int) -> None:
         writer = self.renderers[renderer]
         writer.waits = not (writer.is_ended or self.is_stopping)
         self.feed(on.SlotWanted(renderer))
 
-    @precondition(lambda self: any(writer.claims for writer in self.renderers.values()))
-    @rule(data=st.data(), fault=st.sampled_from(["", "", "", "slot", "generation", "sequence"]))
-    def renderer_publishes(self, data, fault):
+    def publish(self, renderer: int, refs: list[SlotRef], **fault: int) -> None:
         """Several results, the last of which may be wrong; nothing is taken after that."""
-        renderer = data.draw(st.sampled_from([r for r, w in self.renderers.items() if w.claims]))
         writer = self.renderers[renderer]
-        refs = data.draw(st.permutations(writer.claims))
-        refs = refs[: data.draw(st.integers(1, len(refs)))]
         results = []
         for sequence, ref in enumerate(refs, writer.sequence + 1):
             result = Result(*ref, renderer, sequence, f"{renderer}-{sequence}", b"frame")
             results.append(result)
         if fault:
-            wrong = {
-                "slot": data.draw(st.sampled_from([-1, self.slot_count, 2**32 - 1])),
-                "generation": results[-1].generation + data.draw(st.sampled_from([-1, 1])),
-                "sequence": results[-1].sequence + data.draw(st.sampled_from([-1, 1])),
-            }
-            results[-1] = results[-1]._replace(**{fault: wrong[fault]})
-            refs.pop()
+            results[-1] = results[-1]._replace(**fault)
+            refs = refs[:-1]
         if not writer.is_ended:
-            self.is_fault_expected = bool(fault)
             writer.claims = [ref for ref in writer.claims if ref not in refs]
             writer.sequence += len(refs)
             self.published += refs
             for reader in self.loggers:
                 reader.queue += refs
         self.feed(on.ResultsPublished(renderer, results))
-        assert writer.is_ended or not fault
-        self.is_fault_expected = False
 
-    @precondition(lambda self: self.renderers)
-    @rule(data=st.data(), fault=st.booleans())
-    def renderer_returns(self, data, fault):
-        renderer = self.some_renderer(data)
+    def some_claims(self, data: st.DataObject) -> tuple[int, list[SlotRef]]:
+        renderer = data.draw(st.sampled_from([r for r, w in self.renderers.items() if w.claims]))
+        refs = data.draw(st.permutations(self.renderers[renderer].claims))
+        return renderer, refs[: data.draw(st.integers(1, len(refs)))]
+
+    @precondition(has_claims)
+    @rule(data=st.data())
+    def renderer_publishes(self, data):
+        self.publish(*self.some_claims(data))
+
+    @rule()
+    def renderers_publish_all_and_want_more(self):
+        for renderer, writer in self.renderers.items():
+            if writer.claims:
+                self.publish(renderer, list(writer.claims))
+            self.want(renderer)
+
+    @precondition(may_do_wrong)
+    @rule(data=st.data(), name=st.sampled_from(["slot", "generation", "sequence"]))
+    def renderer_publishes_wrongly(self, data, name):
+        renderer, refs = self.some_claims(data)
+        sequence = self.renderers[renderer].sequence + len(refs)
+        wrong = {
+            "slot": [-1, self.slot_count, 2**32 - 1],
+            "generation": [refs[-1].generation - 1, refs[-1].generation + 1],
+            "sequence": [sequence - 1, sequence + 1],
+        }
+        with self.fault_of(renderer):
+            self.publish(renderer, refs, **{name: data.draw(st.sampled_from(wrong[name]))})
+
+    @precondition(may_do_wrong)
+    @rule(data=st.data())
+    def renderer_publishes_twice(self, data):
+        renderer, refs = self.some_claims(data)
+        with self.fault_of(renderer):
+            self.publish(
+                renderer,
+                [*refs, refs[0]],
+                sequence=self.renderers[renderer].sequence + len(refs) + 1,
+            )
+
+    def give_back(self, renderer: int, refs: list[SlotRef], *wrong: SlotRef) -> None:
         writer = self.renderers[renderer]
-        refs = (
-            data.draw(st.lists(st.sampled_from(writer.claims), unique=True))
-            if writer.claims
-            else []
-        )
-        wrong = SlotRef(data.draw(st.integers(0, self.slot_count)), 0)
         if not writer.is_ended:
-            self.is_fault_expected = fault
             writer.claims = [ref for ref in writer.claims if ref not in refs]
-        self.feed(on.SlotsReturned(renderer, [*refs, wrong] if fault else refs))
-        assert writer.is_ended or not fault
+        self.feed(on.SlotsReturned(renderer, [*refs, *wrong]))
+
+    @precondition(has_claims)
+    @rule(data=st.data())
+    def renderer_returns(self, data):
+        self.give_back(*self.some_claims(data))
+
+    @precondition(may_do_wrong)
+    @rule(data=st.data())
+    def renderer_returns_wrongly(self, data):
+        """Another's slot, an unknown one, or one of its own for the second time."""
+        renderer, refs = self.some_claims(data)
+        slot = data.draw(st.integers(0, self.slot_count))
+        wrong = data.draw(st.sampled_from([refs[0], SlotRef(slot, 0)]))
+        with self.fault_of(renderer):
+            self.give_back(renderer, refs, wrong)
+
+    @contextmanager
+    def fault_of(self, renderer: int) -> Iterator[None]:
+        """Such a fault ends this renderer, and only once."""
+        self.is_fault_expected = not self.renderers[renderer].is_ended
+        yield
+        assert self.renderers[renderer].is_ended
         self.is_fault_expected = False
 
-    @precondition(lambda self: self.renderers)
+    @precondition(lambda self: len(self.renderers) > 1)
     @rule(data=st.data(), is_twice=st.booleans())
     def renderer_leaves(self, data, is_twice):
         renderer = self.some_renderer(data)
@@ -409,6 +469,13 @@ class World(RuleBasedStateMachine):
         if is_rung:
             self.ring(logger)
 
+    @rule()
+    def loggers_release_all(self):
+        for logger, reader in enumerate(self.loggers):
+            for ref in reader.window:
+                reader.ack[ref.slot] = ref.generation
+            self.ring(logger)
+
     @rule(data=st.data(), is_rung=st.booleans())
     def stray_write(self, data, is_rung):
         """A late, double or wrong release, also by a helper that outlived the logger."""
@@ -442,6 +509,7 @@ class World(RuleBasedStateMachine):
             if reader.phase == "starting" and self.now_s >= reader.started_s + START_S:
                 assert reader.is_killed or reader.is_closing
 
+    @precondition(lambda self: self.may_stop)
     @rule()
     def stop(self):
         if not self.is_stopping:
@@ -474,10 +542,8 @@ class World(RuleBasedStateMachine):
             assert reader.outcomes.keys() == set(self.published)
 
     def settle_a_little(self) -> None:
+        self.loggers_release_all()
         for logger, reader in enumerate(self.loggers):
-            for ref in reader.window:
-                reader.ack[ref.slot] = ref.generation
-            self.ring(logger)
             if reader.phase != "none" and (reader.is_killed or reader.is_closing):
                 self.end(logger, "exit(0)")
             elif reader.phase == "starting":
@@ -491,7 +557,7 @@ class World(RuleBasedStateMachine):
 
 test_any_order_of_events_keeps_the_books = pytest.mark.filterwarnings("error")(World.TestCase)
 World.TestCase.settings = settings(
-    max_examples=200,
+    max_examples=400,
     report_multiple_bugs=False,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     stateful_step_count=50,

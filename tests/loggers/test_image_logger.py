@@ -1,0 +1,299 @@
+"""The image logger: every image in a file of its own, planes without loss."""
+
+import errno
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from loggers.memory_buffer import MemoryBuffer
+from PIL import Image
+from pydantic import ValidationError
+
+from millpond.errors import ConfigError
+from millpond_loggers.image_logger import ImageLogger, Logger, image_layout
+from millpond_loggers.names import file_name
+
+RANDOM = np.random.default_rng(0)
+
+
+def record(
+    folder: Path, values: dict[str, np.ndarray], id: str = "1", **options: Any
+) -> dict[str, np.ndarray]:
+    """Log one result, and read every file back by its name."""
+    buffer = MemoryBuffer({name: (array.shape, array.dtype.name) for name, array in values.items()})
+    logger = Logger(str(folder), buffer, {"logger": {"name": "image", "options": options}})
+    logger.log(buffer.put(id, **values))
+    logger.flush()
+    found = {path.name: read(path) for path in (folder / "images").iterdir()}
+    logger.end()
+    logger.log(None)
+    assert buffer.kept_count() == 0
+    assert buffer.freed == []
+    assert buffer.registered == 1
+    return found
+
+
+def read(path: Path) -> np.ndarray:
+    if path.suffix == ".npy":
+        return np.load(path)
+    with Image.open(path) as image:
+        assert image.format == path.suffix[1:].upper()
+        return np.array(image)
+
+
+def same(found: np.ndarray, expected: np.ndarray) -> bool:
+    return found.dtype == expected.dtype and found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", "float64", "bool", "int64"])
+@pytest.mark.parametrize("planes", [3, 4])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_colours_are_written_as_png(
+    tmp_path: Path, dtype: str, planes: int, is_first: bool
+) -> None:
+    colours = RANDOM.integers(0, 256, (6, 5, planes), np.uint8)
+    match np.dtype(dtype).kind:
+        case "b":
+            values, colours = colours > 99, np.where(colours > 99, 255, 0).astype(np.uint8)
+        case "f":
+            values = (colours / 255).astype(dtype)
+        case _:
+            values = colours.astype(dtype)
+    found = record(tmp_path, {"rgb": np.moveaxis(values, 2, 0) if is_first else values})
+    assert list(found) == ["1_rgb.png"]
+    assert same(found["1_rgb.png"], colours)
+
+
+def test_colours_beyond_the_range_are_clipped_and_nan_is_black(tmp_path: Path) -> None:
+    values = np.zeros((3, 2, 4), np.float32)
+    values[0] = [[math.nan, math.inf, -math.inf, -0.0], [2.0, -1.0, 0.5, 1e-45]]
+    found = record(tmp_path, {"rgb": values, "all_nan": np.full((3, 2, 2), np.nan, np.float64)})
+    assert found["1_rgb.png"][:, :, 0].tolist() == [[0, 255, 0, 0], [255, 0, 128, 0]]
+    assert not found["1_all_nan.png"].any()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "limits", "extension", "stored"),
+    [
+        ("uint8", (0, 255), "png", "uint8"),
+        ("int32", (0, 255), "png", "uint8"),
+        ("int64", (0, 256), "png", "uint16"),
+        ("uint16", (0, 65535), "png", "uint16"),
+        ("int8", (-1, 127), "tiff", "int32"),
+        ("int32", (-1, 5), "tiff", "int32"),
+        ("uint32", (0, 65536), "tiff", "int32"),
+        ("int64", (-(2**31), 2**31 - 1), "tiff", "int32"),
+        ("int64", (-(2**31) - 1, 0), "npy", "int64"),
+        ("uint32", (0, 2**31), "npy", "uint32"),
+        ("uint64", (0, 2**64 - 1), "npy", "uint64"),
+    ],
+)
+@pytest.mark.parametrize("shape", [(4, 5), (1, 4, 5), (4, 5, 1)])
+def test_whole_numbers_are_written_without_loss(
+    tmp_path: Path, *, dtype: str, limits: tuple[int, int], extension: str, stored: str, shape: Any
+) -> None:
+    values = RANDOM.integers(*limits, (4, 5), dtype, endpoint=True)
+    values[0, 0], values[3, 4] = limits
+    found = record(tmp_path, {"segmentation": values.reshape(shape)})
+    assert same(found[f"1_segmentation.{extension}"], values.astype(stored))
+
+
+def test_a_mask_is_black_and_white(tmp_path: Path) -> None:
+    values = np.eye(4, dtype=bool)
+    found = record(tmp_path, {"mask": values})
+    assert same(found["1_mask.png"], np.where(values, 255, 0).astype(np.uint8))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_depths_are_written_without_loss(tmp_path: Path, dtype: str) -> None:
+    values = RANDOM.normal(size=(4, 5)).astype(np.float16).astype(dtype)
+    values[0] = [math.nan, math.inf, -math.inf, -0.0, 6e-8]
+    values[0, 4] = np.float16(6e-8)
+    found = record(tmp_path, {"depth": values})
+    assert same(found["1_depth.tiff"], values.astype(np.float32))
+    assert same(record(tmp_path, {"x": np.full((2, 2), np.nan, dtype)})["1_x.tiff"],
+                np.full((2, 2), np.nan, np.float32))  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [0.1, 1e300, 5e-324])
+def test_float64_that_float32_cannot_hold_keeps_its_type(tmp_path: Path, value: float) -> None:
+    values = np.full((4, 5), value)
+    values[1, 1] = math.nan
+    found = record(tmp_path, {"depth": values})
+    assert list(found) == ["1_depth.npy"]
+    assert same(found["1_depth.npy"], values)
+
+
+def test_other_whole_colours_keep_their_type(tmp_path: Path) -> None:
+    values = RANDOM.integers(0, 65536, (3, 4, 5), np.uint16)
+    values[0, 0, 0] = 300
+    found = record(tmp_path, {"rgb": values})
+    assert same(found["1_rgb.npy"], np.ascontiguousarray(np.moveaxis(values, 0, 2)))
+
+
+def test_the_format_npy_keeps_all_numbers(tmp_path: Path) -> None:
+    values = RANDOM.normal(size=(3, 4, 5)).astype(np.float32)
+    found = record(tmp_path, {"rgb": values}, format="npy")
+    assert same(found["1_rgb.npy"], np.ascontiguousarray(np.moveaxis(values, 0, 2)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "seen"),
+    [
+        ((2, 3), (2, 3)),
+        ((1, 2, 3), (2, 3)),
+        ((2, 3, 1), (2, 3)),
+        ((1, 5, 3), (5, 3)),
+        ((3, 5, 3), (5, 3, 3)),
+        ((4, 5, 3), (5, 3, 4)),
+        ((3, 5, 1), (3, 5)),
+        ((5, 3, 4), (5, 3, 4)),
+        ((), None),
+        ((9,), None),
+        ((1, 9), None),
+        ((9, 1), None),
+        ((2, 5, 5), None),
+        ((3, 1, 9), None),
+        ((1, 3, 5, 5), None),
+    ],
+)
+def test_a_channel_is_an_image_by_its_shape(shape: Any, seen: Any) -> None:
+    layout = image_layout(shape)
+    assert (layout and layout(np.zeros(shape)).shape) == seen
+
+
+def test_only_images_are_written_and_only_those_asked_for(tmp_path: Path) -> None:
+    values = {
+        "rgb": np.zeros((3, 4, 4), np.uint8),
+        "depth": np.zeros((4, 4), np.float32),
+        "loss": np.zeros((), np.float32),
+        "wave": np.zeros((4, 4), np.complex64),
+    }
+    assert set(record(tmp_path, values)) == {"1_rgb.png", "1_depth.tiff"}
+    other = tmp_path / "other"
+    other.mkdir()
+    assert set(record(other, values, channels=["depth", "depth"])) == {"1_depth.tiff"}
+    for name, problem in (("loss", "not an image"), ("wave", "not an image"), ("x", "no channel")):
+        message = rf"image\.options\.channels: '{name}' is {problem}; the images are: rgb, depth"
+        with pytest.raises(ConfigError, match=message):
+            record(tmp_path, values, channels=["rgb", name])
+
+
+def test_no_image_at_all_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert record(tmp_path, {"loss": np.zeros(())}) == {}
+    assert [entry.getMessage() for entry in caplog.records] == [
+        "no channel is an image, so none is written logger=image"
+    ]
+
+
+@pytest.mark.parametrize("options", [{"compress_level": 10}, {"format": "gif"}, {"chanels": []}])
+def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Logger(str(tmp_path), MemoryBuffer({}), {"logger": {"options": options}})
+
+
+def test_the_level_of_compression_is_an_option(tmp_path: Path) -> None:
+    sizes = []
+    for level in (0, 9):
+        record(tmp_path, {"rgb": np.zeros((3, 32, 32), np.uint8)}, compress_level=level)
+        sizes.append((tmp_path / "images" / "1_rgb.png").stat().st_size)
+    assert sizes[0] > 3072 > sizes[1]
+
+
+@pytest.mark.parametrize("id", ["../../x", "/etc/x", "", "..", "a\0b", "😀" * 100, "-x", "\ud800"])
+def test_odd_ids_stay_in_the_folder(tmp_path: Path, id: str) -> None:
+    long_name = "c" * 64
+    found = record(tmp_path, {long_name: np.zeros((2, 2), np.int16) - 1}, id=id)
+    assert list(found) == [file_name(id, f"_{long_name}.tiff")]
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+def test_ids_and_channels_that_join_to_one_name_have_two_files(tmp_path: Path) -> None:
+    values = {"rgb": np.zeros((2, 2), np.uint8), "left_rgb": np.ones((2, 2), np.uint8)}
+    record(tmp_path, values, id="x")
+    found = record(tmp_path, values, id="x_left")
+    assert len(found) == 4
+    assert found["x_left_rgb.png"].all()
+
+
+def test_a_result_that_comes_again_writes_the_same_file(tmp_path: Path) -> None:
+    values = {"rgb": RANDOM.random((3, 4, 4), np.float32)}
+    record(tmp_path, values)
+    content = (tmp_path / "images" / "1_rgb.png").read_bytes()
+    record(tmp_path, values)
+    assert (tmp_path / "images" / "1_rgb.png").read_bytes() == content
+
+
+def test_symlinks_are_not_followed(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    run = tmp_path / "run"
+    (run / "images").mkdir(parents=True)
+    (outside / "file").write_text("kept")
+    (run / "images" / "1_rgb.png").symlink_to(outside / "file")
+    record(run, {"rgb": np.zeros((2, 2), np.uint8)})
+    assert (outside / "file").read_text() == "kept"
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "images").symlink_to(outside)
+    with pytest.raises(OSError, match="images"):
+        record(linked, {"rgb": np.zeros((2, 2), np.uint8)})
+    assert [path.name for path in outside.iterdir()] == ["file"]
+
+
+LIMITED = """
+import resource, sys
+import numpy as np
+from loggers.memory_buffer import MemoryBuffer
+from millpond_loggers.image_logger import Logger
+buffer = MemoryBuffer({"rgb": ((64, 64), "uint8")})
+logger = Logger(sys.argv[1], buffer, {"logger": {"options": {"compress_level": 0}}})
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    logger.log(buffer.put("1"))
+except OSError as problem:
+    print(problem.errno, buffer.kept_count())
+"""
+
+
+def test_a_full_disk_leaves_no_half_file_and_no_array_in_the_error(tmp_path: Path) -> None:
+    done = run_python(LIMITED, str(tmp_path))
+    assert done.stdout.split() == [str(errno.EFBIG), "0"]
+    assert list((tmp_path / "images").iterdir()) == []
+
+
+def test_what_a_dead_process_left_is_removed_at_the_start(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / f".1_rgb.png.tmp-{dead.pid}").write_bytes(b"half")
+    assert list(record(tmp_path, {"rgb": np.zeros((2, 2), np.uint8)})) == ["1_rgb.png"]
+
+
+def test_without_pillow_the_error_says_what_to_install() -> None:
+    script = (
+        "import sys\nsys.modules['PIL'] = None\n"
+        "try:\n    import millpond_loggers.image_logger\n"
+        "except ImportError as problem:\n    print(problem)\n"
+    )
+    expected = 'image logger needs Pillow: pip install "millpond[image]"\n'
+    assert run_python(script).stdout == expected
+
+
+def test_the_module_exports_the_logger() -> None:
+    assert Logger is ImageLogger
+
+
+def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+    )

@@ -48,7 +48,7 @@ def run(
 ) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C; twice ends it at once."""
     from millpond import diagnostics  # noqa: PLC0415
-    from millpond.config_load import load  # noqa: PLC0415
+    from millpond.config.load import load  # noqa: PLC0415
     from millpond.machine_check import check_machine  # noqa: PLC0415
     from millpond.module_search import check_modules  # noqa: PLC0415
 
@@ -78,7 +78,7 @@ def run(
 @app.command()
 def check(config: ConfigArgument, overrides: SetOption = []) -> None:  # noqa: B006
     """Say whether a configuration can be run here; start nothing that stays."""
-    from millpond.config_load import load  # noqa: PLC0415
+    from millpond.config.load import load  # noqa: PLC0415
     from millpond.logger_check import check_loggers  # noqa: PLC0415
     from millpond.machine_check import check_machine  # noqa: PLC0415
     from millpond.module_search import check_modules  # noqa: PLC0415

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 import millpond
-from millpond.config import Config
+from millpond.config.model import Config
 from millpond.core.commands import (
     CloseLogger,
     Command,

@@ -36,7 +36,7 @@ def health_socket_of(where: Path) -> Path:
     if where.is_dir():
         return where / HEALTH_NAME
     if where.suffix in (".yaml", ".yml"):
-        from millpond.config_load import load  # noqa: PLC0415
+        from millpond.config.load import load  # noqa: PLC0415
 
         return load(where).health_socket_path
     return where

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from millpond.config import Config
+from millpond.config.model import Config
 from millpond.module_search import FoundModule
 
 IMPORT_S_MAX: Final = 60

@@ -10,7 +10,7 @@ from typing import Final
 
 import psutil
 
-from millpond.config import Config
+from millpond.config.model import Config
 from millpond.core.layout import Channel, plan
 from millpond.errors import ConfigError
 

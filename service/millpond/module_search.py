@@ -15,9 +15,9 @@ from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
 from typing import Final, Literal
 
-from millpond.config import Config
-from millpond.config_errors import nearest
-from millpond.config_loggers import is_file
+from millpond.config.errors import nearest
+from millpond.config.loggers import is_file
+from millpond.config.model import Config
 from millpond.errors import ConfigError
 
 ENTRY_POINT_GROUP: Final = "millpond.loggers"

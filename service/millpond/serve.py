@@ -12,7 +12,7 @@ from typing import Any, Final
 import structlog
 import uvloop
 
-from millpond.config import Config
+from millpond.config.model import Config
 from millpond.daemon import Daemon, fail_loudly
 from millpond.module_search import FoundModule
 from millpond.run_folder import RunFolder, refuse_live_socket

@@ -5,8 +5,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from millpond.config import Config
-from millpond.config_load import load
+from millpond.config.load import load
+from millpond.config.model import Config
 from millpond.errors import ConfigError
 from millpond.machine_check import check_machine, memory_available_bytes
 

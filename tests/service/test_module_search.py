@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from millpond.config_load import load
+from millpond.config.load import load
 from millpond.errors import ConfigError
 from millpond.module_search import FoundModule, check_modules, find_module
 

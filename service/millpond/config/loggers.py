@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import Field, field_validator, model_validator
 
-from millpond.config_section import Count, Name, Number, Section, empty_if_none, problem_at
+from millpond.config.section import Count, Name, Number, Section, empty_if_none, problem_at
 
 LOGGER_COUNT_MAX: Final = 64
 # Without quotes it is YAML's word for nothing.

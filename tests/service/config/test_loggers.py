@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from millpond.config_loggers import (
+from millpond.config.loggers import (
     LOGGER_COUNT_MAX,
     LoggerConfig,
     LoggingConfig,

@@ -11,8 +11,8 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 
+from millpond.config.yaml_source import KeyPath, Source, find_place, read
 from millpond.errors import ConfigError
-from millpond.yaml_source import KeyPath, Source, find_place, read
 
 BASE_KEY: Final = "base_config"
 BASE_LEVELS_MAX: Final = 8

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from millpond.config.yaml_source import read
 from millpond.errors import ConfigError
-from millpond.yaml_source import read
 
 
 def load(tmp_path: Path, text: str) -> dict:

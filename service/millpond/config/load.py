@@ -10,10 +10,10 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from millpond.config import EXPERIMENT_SECTIONS, Config, Origin
-from millpond.config_errors import located_error
-from millpond.config_layers import overlay, read_with_bases
-from millpond.config_overrides import from_arguments, from_environment
+from millpond.config.errors import located_error
+from millpond.config.layers import overlay, read_with_bases
+from millpond.config.model import EXPERIMENT_SECTIONS, Config, Origin
+from millpond.config.overrides import from_arguments, from_environment
 
 OWN_SECTIONS: Final = frozenset(Config.model_fields) - frozenset(EXPERIMENT_SECTIONS)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from millpond.config_section import ByteCount, FilePath, Name, Number, Section
+from millpond.config.section import ByteCount, FilePath, Name, Number, Section
 
 
 class Sample(Section):

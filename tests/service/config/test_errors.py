@@ -3,10 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
-from millpond.config import Config
-from millpond.config_errors import key_paths, located_error, nearest, show, type_at
+from millpond.config.errors import key_paths, located_error, nearest, show, type_at
+from millpond.config.model import Config
+from millpond.config.yaml_source import Place
 from millpond.errors import ConfigError
-from millpond.yaml_source import Place
 
 
 def refuse(given: dict, places: dict) -> ConfigError:

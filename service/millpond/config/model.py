@@ -1,6 +1,6 @@
 """What can be configured: every key with its default, range and unit.
 
-The shape is that of the YAML file (``config.example.yaml`` shows all of it); `config_load.load`
+The shape is that of the YAML file (``config.example.yaml`` shows all of it); `config.load`
 reads one.  Nothing here opens a file: a model is checked when it is made, and never changes.
 """
 
@@ -14,9 +14,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
-from millpond.config_buffer import BufferConfig, ChannelConfig
-from millpond.config_loggers import LoggerConfig, LoggingConfig, RestartConfig
-from millpond.config_section import (
+from millpond.config.buffer import BufferConfig, ChannelConfig
+from millpond.config.loggers import LoggerConfig, LoggingConfig, RestartConfig
+from millpond.config.section import (
     Count,
     FilePath,
     Name,
@@ -25,8 +25,8 @@ from millpond.config_section import (
     empty_if_none,
     problem_at,
 )
+from millpond.config.yaml_source import KeyPath, Place, find_place, key_text
 from millpond.errors import ConfigError
-from millpond.yaml_source import KeyPath, Place, find_place, key_text
 
 __all__ = [
     "EXPERIMENT_SECTIONS",
@@ -76,7 +76,7 @@ class ServiceConfig(Section):
         10.0, ge=0, le=3600, description="Seconds for the loggers to catch up at the end."
     )
     log_format: Literal["auto", "console", "json"] = Field(
-        "auto", description="The daemon's own messages; auto: console on a terminal, else json."
+        "auto", description="The daemon's own messages; auto: console, with colours on a terminal."
     )
     renderers_max: Count = Field(
         64, ge=1, le=1024, description="Renderers connected at the same time."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator, model_validator
 
-from millpond.config_section import ByteCount, Count, Section, problem_at
+from millpond.config.section import ByteCount, Count, Section, problem_at
 from millpond.core.layout import (
     DTYPE_BYTES,
     NAME_PATTERN,

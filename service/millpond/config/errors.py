@@ -10,8 +10,8 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from millpond.config.yaml_source import KeyPath, Place, find_place, key_text
 from millpond.errors import ConfigError
-from millpond.yaml_source import KeyPath, Place, find_place, key_text
 
 PROBLEM_COUNT_MAX: Final = 10  # More in one message are not read.
 _FOUND_CHARS_MAX: Final = 60

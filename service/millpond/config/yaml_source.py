@@ -22,8 +22,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 import yaml
 
-from millpond.errors import ConfigError
-from millpond.yaml_passthrough import (
+from millpond.config.yaml_passthrough import (
     DEPTH_MAX,
     VALUE_COUNT_MAX,
     PassThrough,
@@ -31,7 +30,8 @@ from millpond.yaml_passthrough import (
     line_of,
     short_tag,
 )
-from millpond.yaml_scalars import Scalar, plain_value
+from millpond.config.yaml_scalars import Scalar, plain_value
+from millpond.errors import ConfigError
 
 # The names of the mappings and the numbers of the list items from the top down to a value.
 KeyPath: TypeAlias = tuple[str | int, ...]

@@ -9,11 +9,11 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from millpond.config import EXPERIMENT_SECTIONS, Config, LoggerConfig
-from millpond.config_load import load
+from millpond.config.load import load
+from millpond.config.model import EXPERIMENT_SECTIONS, Config, LoggerConfig
 from millpond.errors import ConfigError
 
-EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
+EXAMPLE = Path(__file__).parents[3] / "config.example.yaml"
 
 EXPERIMENT_BASE = """\
 inference:

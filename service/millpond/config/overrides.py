@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, get_origin
 
-from millpond.config import Config
-from millpond.config_errors import key_paths, nearest, type_at
+from millpond.config.errors import key_paths, nearest, type_at
+from millpond.config.model import Config
+from millpond.config.yaml_source import KeyPath, Place, Source, key_text, parse_value
 from millpond.errors import ConfigError
-from millpond.yaml_source import KeyPath, Place, Source, key_text, parse_value
 
 PREFIX: Final = "MILLPOND_"
 # Variables that are no configuration: the tests' faults.

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from millpond.config_buffer import BufferConfig
+from millpond.config.buffer import BufferConfig
 from millpond.core.layout import SLOT_COUNT_MAX, Channel
 from millpond.errors import ConfigError
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from millpond.yaml_scalars import plain_value
+from millpond.config.yaml_scalars import plain_value
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from millpond.config.yaml_source import (
+    FILE_BYTES_MAX,
+    Place,
+    find_place,
+    key_text,
+    parse_value,
+    read,
+)
 from millpond.errors import ConfigError
-from millpond.yaml_source import FILE_BYTES_MAX, Place, find_place, key_text, parse_value, read
 
 OWN = frozenset({"name", "buffer", "logging", "service"})
 

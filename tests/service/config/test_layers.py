@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from millpond.config_layers import BASE_LEVELS_MAX, overlay, read_with_bases
+from millpond.config.layers import BASE_LEVELS_MAX, overlay, read_with_bases
+from millpond.config.yaml_source import Place, Source
 from millpond.errors import ConfigError
-from millpond.yaml_source import Place, Source
 
 OWN = frozenset({"base_config", "name", "buffer", "logging", "service"})
 

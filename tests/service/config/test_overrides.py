@@ -2,9 +2,9 @@
 
 import pytest
 
-from millpond.config_overrides import from_arguments, from_environment, settable_keys
+from millpond.config.overrides import from_arguments, from_environment, settable_keys
+from millpond.config.yaml_source import Place
 from millpond.errors import ConfigError
-from millpond.yaml_source import Place
 
 
 def test_variables_name_keys_by_double_underscores() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from millpond.config import SOCKET_PATH_BYTES_MAX, Config
-from millpond.config_load import load
+from millpond.config.load import load
+from millpond.config.model import SOCKET_PATH_BYTES_MAX, Config
 from millpond.errors import ConfigError
 
 LOGGERS = "logging: {logger_modules: [csv]}\n"

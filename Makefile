@@ -42,8 +42,8 @@ run: $(STAMP) ## Run the daemon in the foreground: make run CONFIG=my.yaml
 lock: $(STAMP) ## Resolve requirements.lock again from pyproject.toml
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-annotate --no-header \
-	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	  --extra image --extra dev --output-file requirements.lock pyproject.toml
+	sed -i '/^--/d' requirements.lock # Where packages come from is each machine's own matter.
 
 clean: ## Remove .venv, caches and runs/
 	rm -rf .venv runs dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

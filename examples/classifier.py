@@ -27,8 +27,9 @@ PATCH: Final = 32  # Pictures are looked at this small: height and width, in pix
 CELL: Final = 4  # Edges are counted in cells of this many pixels, each way.
 ORIENTATIONS: Final = 8
 HIDDEN: Final = 32
-STEPS: Final = 200
-RATE: Final = np.float32(0.05)
+ROUNDS: Final = 24  # How often each picture is learnt from, on average.
+BATCH: Final = 12  # Pictures; so few that the matrix library does not start threads for them.
+RATE: Final = np.float32(0.02)
 MOMENTUM: Final = np.float32(0.9)
 DECAY: Final = np.float32(1e-3)  # Pulls weights to zero, so that pictures are not learnt by heart.
 
@@ -123,7 +124,7 @@ def _shrunk(rgb: Floats) -> Floats:
 def _fit(
     features: Floats, labels: npt.NDArray[np.int64], rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Lower the cross entropy step by step, on all pictures at once, with momentum."""
+    """Lower the cross entropy, a few pictures at a time, with momentum."""
     first, second = (
         rng.normal(0.0, row_count**-0.5, (row_count + 1, column_count)).astype(np.float32)
         for row_count, column_count in pairwise((features.shape[1], HIDDEN, len(CLASSES)))
@@ -131,11 +132,12 @@ def _fit(
     first_step, second_step = np.zeros_like(first), np.zeros_like(second)
     inputs = _with_one(features)
     target = np.eye(len(CLASSES), dtype=np.float32)[labels]
-    for _ in range(STEPS):
-        hidden, probabilities = _forward(inputs, first, second)
-        error = (probabilities - target) / np.float32(len(labels))
+    for _ in range(ROUNDS * len(labels) // BATCH):
+        batch = rng.integers(len(labels), size=BATCH)
+        hidden, probabilities = _forward(inputs[batch], first, second)
+        error = (probabilities - target[batch]) / np.float32(BATCH)
         hidden_error: Floats = np.where(hidden > 0.0, error @ second[:-1].T, np.float32(0.0))
-        first_slope: Floats = inputs.T @ hidden_error + DECAY * first
+        first_slope: Floats = inputs[batch].T @ hidden_error + DECAY * first
         second_slope: Floats = _with_one(hidden).T @ error + DECAY * second
         first_step = MOMENTUM * first_step - RATE * first_slope
         second_step = MOMENTUM * second_step - RATE * second_slope

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,16 +11,29 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from millpond.core.layout import Channel, channels_from_json
+from millpond.core.layout import DTYPE_BYTES, Channel, channels_from_json
 from millpond.core.wire import BODY_BYTES_MAX
 from millpond.errors import InvalidResult
 
 ID_BYTES_MAX: Final = 1024
 DEPTH_MAX: Final = 16
+SHOWN_MAX: Final = 80  # Characters of a wrong value in a message.
 INT_MAX: Final = 2**63 - 1
 CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # bool < integers < floats < complex: a scalar may go up, never down.
 KIND_RANK: Final = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
+
+
+def _range(dtype: np.dtype[Any]) -> tuple[float, float]:
+    if dtype.kind == "b":
+        return 0, 1
+    if dtype.kind in "ui":
+        return np.iinfo(dtype).min, np.iinfo(dtype).max
+    return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+
+
+# Asked beforehand: numpy wraps or gives inf where a number does not fit (numpy 1 even for int).
+RANGES: Final = {name: _range(np.dtype(name)) for name in DTYPE_BYTES}
 
 
 def channels_of(declared: Mapping[str, Any]) -> tuple[Channel, ...]:
@@ -28,17 +42,21 @@ def channels_of(declared: Mapping[str, Any]) -> tuple[Channel, ...]:
     Raises:
         InvalidResult: A channel is not possible; the message says which and why.
     """
+    if not isinstance(declared, Mapping):
+        raise InvalidResult(f"channels must map names to (shape, dtype), not be {_shown(declared)}")
     plain: dict[str, Any] = {}
     for name, spec in declared.items():
         try:
             shape, dtype = spec
-            lengths = [shape] if isinstance(shape, int) else [int(length) for length in shape]
+            if dtype is None:  # numpy would take it for float64.
+                raise TypeError("no dtype")
+            lengths = [operator.index(n) for n in ([shape] if np.isscalar(shape) else shape)]
             # torch.float32 calls itself "torch.float32".
             known = np.dtype(str(dtype).removeprefix("torch.") if "torch" in str(dtype) else dtype)
         except (TypeError, ValueError) as error:
             raise InvalidResult(
                 f"channel {name!r} must be (shape, dtype), such as ((3, 256, 256), 'float32'), "
-                f"not {spec!r}: {error}"
+                f"not {_shown(spec)}: {error}"
             ) from None
         if not known.isnative:
             raise InvalidResult(f"channel {name!r}: {known} is not in this machine's byte order")
@@ -65,10 +83,9 @@ def write_value(array: NDArray[Any], slot: int, channel: Channel, value: Any) ->
     if not channel.shape and type(value) in (float, int, bool):
         given_kind = "f" if type(value) is float else "i" if type(value) is int else "b"
         if KIND_RANK[given_kind] <= KIND_RANK[array.dtype.kind]:
-            try:
-                array[slot] = value
-            except OverflowError:
-                raise _misfit(channel, f"{value}, which is out of its range") from None
+            if not _is_in_range(value, channel.dtype):
+                raise _misfit(channel, f"{_shown(value)}, which is out of its range")
+            array[slot] = value
             return
     given = _as_array(channel, value)
     shape = given.shape
@@ -82,11 +99,15 @@ def write_value(array: NDArray[Any], slot: int, channel: Channel, value: Any) ->
 
 
 def _fits(scalar: NDArray[Any], dtype: np.dtype[Any]) -> bool:
-    rank = KIND_RANK.get(scalar.dtype.kind, 9)
-    if rank != 1 or dtype.kind not in "ui":
-        return rank <= KIND_RANK[dtype.kind]
-    bounds = np.iinfo(dtype)
-    return bounds.min <= int(scalar.reshape(())) <= bounds.max
+    if KIND_RANK.get(scalar.dtype.kind, 9) > KIND_RANK[dtype.kind]:
+        return False
+    return _is_in_range(scalar.item(), dtype.name)
+
+
+def _is_in_range(value: complex, dtype: str) -> bool:
+    low, high = RANGES[dtype]
+    # What is infinite or no number stays so in every dtype that can hold it.
+    return all(low <= part <= high or part - part != 0 for part in (value.real, value.imag))
 
 
 def _as_array(channel: Channel, value: Any) -> NDArray[Any]:
@@ -99,7 +120,7 @@ def _as_array(channel: Channel, value: Any) -> NDArray[Any]:
         if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
             return np.asarray(np.from_dlpack(value))
         return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+    except (TypeError, ValueError, RuntimeError, BufferError, AttributeError) as error:
         raise _misfit(channel, f"{type(value).__name__} that is no array ({error})") from None
 
 
@@ -116,9 +137,12 @@ def encode_job(id: str, render_args: Mapping[str, Any], fields: Mapping[str, Any
         InvalidResult: The id is no usable text, or something in it is not JSON.
     """
     if not isinstance(id, str) or not id:
-        raise InvalidResult(f"id must be text of at least one character, not {id!r}")
+        raise InvalidResult(f"id must be text of at least one character, not {_shown(id)}")
     if CONTROL_CHARACTERS.search(id):
-        raise InvalidResult(f"id {id!r} has control characters")
+        raise InvalidResult(f"id {_shown(id)} has control characters")
+    for name, given in (("render_args", render_args), ("fields", fields or {})):
+        if not isinstance(given, Mapping):
+            raise InvalidResult(f"{name} must map names to values, not be {_shown(given)}")
     job: dict[str, Any] = {"id": id, "render_args": _plain(render_args, "render_args", 1)}
     for name, value in (fields or {}).items():
         if name in {"id", "render_args", "result_ix"}:
@@ -129,7 +153,7 @@ def encode_job(id: str, render_args: Mapping[str, Any], fields: Mapping[str, Any
         id_bytes = len(id.encode())
     except UnicodeEncodeError:
         raise InvalidResult(
-            f"result {id!r}: half a character (lone surrogate) in its text"
+            f"result {_shown(id)}: half a character (lone surrogate) in its text"
         ) from None
     if id_bytes > ID_BYTES_MAX:
         raise InvalidResult(f"id of {id_bytes} bytes, at most {ID_BYTES_MAX} are possible")
@@ -141,9 +165,18 @@ def encode_job(id: str, render_args: Mapping[str, Any], fields: Mapping[str, Any
     return body
 
 
+def _shown(value: Any) -> str:
+    """A value as it stands in a message: short, whatever it is."""
+    try:
+        text = repr(value)
+    except ValueError:  # An int of more digits than Python writes, perhaps deep inside.
+        return f"a {type(value).__name__} too long to show"
+    return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}..."
+
+
 def _key(key: Any, where: str) -> str:
     if not isinstance(key, str):
-        raise InvalidResult(f"{where}: key {key!r} is no text")
+        raise InvalidResult(f"{where}: key {_shown(key)} is no text")
     return key
 
 
@@ -158,7 +191,7 @@ def _plain(value: Any, where: str, depth: int) -> Any:
         return value
     if kind is int:
         if not -INT_MAX - 1 <= value <= INT_MAX:
-            raise InvalidResult(f"{where} is {value}: it does not fit 64 bits; use text")
+            raise InvalidResult(f"{where} is {_shown(value)}: it does not fit 64 bits; use text")
         return value
     if depth > DEPTH_MAX:
         raise InvalidResult(f"{where} is nested more than {DEPTH_MAX} levels deep")
@@ -167,8 +200,11 @@ def _plain(value: Any, where: str, depth: int) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value)]
     if hasattr(value, "tolist"):  # Scalars and small arrays of numpy and torch.
-        return _plain(value.tolist(), where, depth + 1)
-    if isinstance(value, (str, int, float)):  # Subclasses, enumerations among them.
-        base = str if isinstance(value, str) else int if isinstance(value, int) else float
-        return _plain(base(value), where, depth + 1)
+        plain = value.tolist()
+        if type(plain) is not kind:  # It is for numpy's longdouble, which Python does not have.
+            return _plain(plain, where, depth + 1)
+    if isinstance(value, str):  # Subclasses, enumerations among them, whose str() is their name.
+        return str.__str__(value)
+    if isinstance(value, (int, float)):
+        return _plain(int(value) if isinstance(value, int) else float(value), where, depth + 1)
     raise InvalidResult(f"{where} is a {kind.__name__}: JSON holds numbers, text, lists and maps")

@@ -51,8 +51,10 @@ def fetch_status(health_socket: Path) -> dict[str, Any]:
     connection = _UnixConnection(health_socket)
     try:
         connection.request("GET", "/status")
-        status: dict[str, Any] = json.loads(connection.getresponse().read())
-    except (http.client.HTTPException, json.JSONDecodeError) as error:
+        status = json.loads(connection.getresponse().read())
+        if not isinstance(status, dict):
+            raise ValueError(f"a {type(status).__name__} is no status")
+    except (http.client.HTTPException, ValueError) as error:
         raise OSError(f"that is no millpond daemon ({error!r})") from None
     finally:
         connection.close()

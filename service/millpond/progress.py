@@ -25,7 +25,7 @@ class ProgressLine:
         if self._last is not None and now_s > self._last[0]:
             rate = (results - self._last[1]) / (now_s - self._last[0])
         self._last = (now_s, results)
-        self._live.update(Text(progress_text(status, rate), overflow="ellipsis"), refresh=True)
+        self._live.update(_line(progress_text(status, rate)), refresh=True)
 
     def __enter__(self) -> Self:
         """Begin to draw."""
@@ -40,6 +40,10 @@ class ProgressLine:
     ) -> None:
         """Remove it."""
         self._live.stop()
+
+
+def _line(text: str) -> Text:
+    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def progress_text(status: dict[str, Any], rate: float) -> str:

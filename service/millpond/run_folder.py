@@ -56,7 +56,11 @@ class RunFolder:
         self._dead_fd: int | None = None
 
     def list_dead(self, logger: str, results: Iterable[Result], reason: str, problem: str) -> None:
-        """Append a line for each result that a logger will never get."""
+        """Append a line for each result that a logger will never get.
+
+        Raises:
+            OSError: They cannot be written; none of them is in the list.
+        """
         if self._dead_fd is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
             self._dead_fd = os.open(self.folder / DEAD_NAME, flags, 0o644)
@@ -76,7 +80,14 @@ class RunFolder:
             )
             for result in results
         )
-        os.write(self._dead_fd, lines)
+        size_bytes = os.fstat(self._dead_fd).st_size
+        view = memoryview(lines)
+        try:
+            while view:  # The last bytes of a disk take a part of them.
+                view = view[os.write(self._dead_fd, view) :]
+        except OSError:
+            os.ftruncate(self._dead_fd, size_bytes)
+            raise
 
     def close(self) -> None:
         """Give the folder back."""
@@ -89,7 +100,7 @@ def refuse_live_socket(path: Path) -> None:
     """See that nobody serves a socket that is about to be replaced.
 
     Raises:
-        AlreadyRunning: Somebody answers there, or it is no socket.
+        AlreadyRunning: Somebody is there, or it is no socket.
     """
     if not path.exists() and not path.is_symlink():
         return
@@ -99,8 +110,8 @@ def refuse_live_socket(path: Path) -> None:
         probe.setblocking(False)
         try:
             probe.connect(os.fspath(path))
-        except BlockingIOError:
-            pass  # Its backlog is full: somebody is there.
-        except OSError:
+        except (ConnectionRefusedError, FileNotFoundError):
             return
+        except OSError:
+            pass  # Its backlog is full, it is not ours, or of another type: somebody is there.
     raise AlreadyRunning(f"another program serves {path}; stop it, or set service.socket")

@@ -29,6 +29,7 @@ class Segment:
 
     Raises:
         SegmentError: The machine does not have that much memory.
+        OSError: It has no more descriptors, or cannot map it.
     """
 
     def __init__(self, layout: Layout, logger_count: int) -> None:
@@ -42,15 +43,15 @@ class Segment:
             self.acks_fds = [
                 self._make(f"acks-{logger}", layout.acks_bytes) for logger in range(logger_count)
             ]
-        except SegmentError:
+            words = _words(control, writable=True)
+            self.want = [
+                words[logger * layout.slot_count : (logger + 1) * layout.slot_count]
+                for logger in range(logger_count)
+            ]
+            self.acks = [_words(fd, writable=False)[ACK_HEADER_WORDS:] for fd in self.acks_fds]
+        except (SegmentError, OSError):
             self.close()
             raise
-        words = _words(control, writable=True)
-        self.want = [
-            words[logger * layout.slot_count : (logger + 1) * layout.slot_count]
-            for logger in range(logger_count)
-        ]
-        self.acks = [_words(fd, writable=False)[ACK_HEADER_WORDS:] for fd in self.acks_fds]
 
     def _make(self, purpose: str, size_bytes: int) -> int:
         """Make a sealed file in memory, of fixed size, with all its pages there."""

@@ -315,8 +315,7 @@ class Supervisor:
                 record.start_problem = record.start_problem or why
                 commands.append(KillLogger(logger, why))
             elif record.state is State.STOPPING:
-                why = f"did not end within {record.spec.stop_s:g} s"
-                commands.append(KillLogger(logger, why))
+                commands.append(KillLogger(logger, f"did not end within {record.spec.stop_s:g} s"))
             else:
                 record.restarts += 1
                 commands.append(self._spawn(logger, now_s))

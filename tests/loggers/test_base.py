@@ -1,0 +1,86 @@
+"""The base class: what it takes note of, and what it refuses."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from loggers.memory_buffer import MemoryBuffer
+from pydantic import ValidationError
+
+from millpond_loggers.base import BaseLogger, Options, as_python
+
+BUFFER = MemoryBuffer({"loss": ((), "float32")})
+
+
+class FormatOptions(Options):
+    format: str = "png"
+    quality: int = 90
+
+
+class FormatLogger(BaseLogger):
+    Options = FormatOptions
+
+
+def config(**options: Any) -> dict[str, Any]:
+    return {"policy": {"n": 1}, "logger": {"name": "mine", "module": "m", "options": options}}
+
+
+def test_a_logger_takes_note_of_what_it_is_given() -> None:
+    given = config()
+    logger = FormatLogger("runs/demo", BUFFER, given)
+    assert logger.root_dir == "runs/demo"
+    assert logger.buffer is BUFFER
+    assert logger.config is given
+    assert logger.name == "mine"
+    assert logger.keeps_slots is False
+
+
+def test_options_have_their_defaults_and_are_checked() -> None:
+    assert FormatLogger("", BUFFER, config()).options == FormatOptions(format="png", quality=90)
+    options = FormatLogger("", BUFFER, config(quality=10)).options
+    assert isinstance(options, FormatOptions)
+    assert options.quality == 10
+    with pytest.raises(ValidationError, match="quality"):
+        FormatLogger("", BUFFER, config(quality="much"))
+
+
+@pytest.mark.parametrize("logger", [BaseLogger, FormatLogger])
+def test_an_unknown_option_is_refused_by_its_name(logger: type[BaseLogger]) -> None:
+    with pytest.raises(ValidationError, match=r"qualty\n  Extra inputs are not permitted"):
+        logger("", BUFFER, config(qualty=10))
+
+
+def test_options_cannot_be_changed_later() -> None:
+    options = FormatLogger("", BUFFER, config()).options
+    with pytest.raises(ValidationError, match="frozen"):
+        options.quality = 10
+
+
+def test_a_logger_made_by_hand_needs_no_name_and_no_options() -> None:
+    logger = FormatLogger("", BUFFER, {})
+    assert logger.name == "FormatLogger"
+    assert logger.options == FormatOptions()
+
+
+@pytest.mark.parametrize("item", [{"id": "1", "render_args": {}, "result_ix": 0}, None])
+def test_a_logger_without_log_of_its_own_says_so(item: dict[str, Any] | None) -> None:
+    with pytest.raises(NotImplementedError, match=r"FormatLogger has no log\(item\)"):
+        FormatLogger("", BUFFER, {}).log(item)
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (np.array(0.5, "float32"), 0.5),
+        (np.array(True), True),
+        (np.array([[1, 2], [3, 4]], "uint8"), [[1, 2], [3, 4]]),
+        (np.array(1 - 2j, "complex64"), 1 - 2j),
+        (np.float32(0.5), 0.5),
+        (np.bool_(False), False),
+        (7, 7),
+    ],
+)
+def test_values_are_copied_out_as_plain_python(value: Any, plain: Any) -> None:
+    copied = as_python(value)
+    assert copied == plain
+    assert type(copied) is type(plain)

@@ -1,0 +1,264 @@
+"""A logger's view of the results: read-only, of open slots only, and not to be kept."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from millpond.core.layout import Channel, Layout, plan
+from millpond.mapped_arrays import map_arrays
+from millpond.segment import Segment
+from millpond_loggers.shared_results import KeptArrayError, SharedResults
+
+CHANNELS = (
+    Channel("rgb", (3, 5, 7), "float32"),
+    Channel("is_correct", (), "bool"),
+    Channel("spectrum", (3,), "complex128"),
+    Channel("ids", (2, 1), "uint16"),
+)
+SLOT_COUNT = 4
+
+
+@pytest.fixture
+def layout() -> Layout:
+    return plan(CHANNELS, SLOT_COUNT)
+
+
+@pytest.fixture
+def segment(layout: Layout) -> Iterator[Segment]:
+    made = Segment(layout, 1)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def written(layout: Layout, segment: Segment) -> dict[str, NDArray[Any]]:
+    """What the renderer sees, every channel of every slot with values of its own."""
+    arrays = map_arrays(layout, segment.fd, writable=True)
+    chance = np.random.default_rng(7)
+    for array in arrays.values():
+        array[...] = chance.integers(0, 200, array.shape)
+    return arrays
+
+
+@pytest.fixture
+def results(layout: Layout, segment: Segment, written: dict[str, NDArray[Any]]) -> SharedResults:
+    return SharedResults(layout, segment.fd_read_only, regid=3)
+
+
+def test_the_channels_are_known_from_the_start(results: SharedResults) -> None:
+    assert results.initialized is True
+    assert results.channels == {
+        "rgb": ((3, 5, 7), "float32"),
+        "is_correct": ((), "bool"),
+        "spectrum": ((3,), "complex128"),
+        "ids": ((2, 1), "uint16"),
+    }
+    assert list(results.channels) == [channel.name for channel in CHANNELS]
+    assert results.register() == 3
+    assert results.register() == 3
+
+
+def test_every_slot_and_channel_has_the_bytes_that_were_written(
+    results: SharedResults, written: dict[str, NDArray[Any]]
+) -> None:
+    for slot in range(SLOT_COUNT):
+        results.open(slot)
+        arrays = results[slot]
+        assert list(arrays) == [channel.name for channel in CHANNELS]
+        for channel in CHANNELS:
+            array = arrays[channel.name]
+            assert type(array) is np.ndarray
+            assert (array.shape, array.dtype) == (channel.shape, np.dtype(channel.dtype))
+            assert array.flags.c_contiguous
+            assert array.tobytes() == written[channel.name][slot].tobytes()
+
+
+def test_the_arrays_are_the_memory_itself(
+    results: SharedResults, written: dict[str, NDArray[Any]]
+) -> None:
+    results.open(2)
+    rgb = results[2]["rgb"]
+    written["rgb"][2, 1, 2, 3] = -1.5
+    assert rgb[1, 2, 3] == -1.5
+
+
+def test_a_scalar_is_an_array_without_dimensions(
+    results: SharedResults, written: dict[str, NDArray[Any]]
+) -> None:
+    written["is_correct"][...] = [True, False, True, False]
+    for slot, expected in enumerate([True, False, True, False]):
+        results.open(slot)
+        array = results[slot]["is_correct"]
+        assert array.shape == ()
+        assert array.item() is expected
+
+
+@pytest.mark.parametrize("name", [channel.name for channel in CHANNELS])
+def test_writing_into_a_result_raises_and_changes_nothing(
+    results: SharedResults, written: dict[str, NDArray[Any]], name: str
+) -> None:
+    before = written[name].copy()
+    results.open(1)
+    array = results[1][name]
+    with pytest.raises(ValueError, match="read-only"):
+        array[...] = 1
+    with pytest.raises(ValueError, match="cannot set WRITEABLE flag"):
+        array.setflags(write=True)
+    with pytest.raises(ValueError, match="read-only"):
+        np.add(array, array, out=array)
+    assert (written[name] == before).all()
+
+
+@pytest.mark.parametrize("slot", [0, SLOT_COUNT, -1, 10**30, None, "0"])
+def test_only_open_slots_can_be_seen(results: SharedResults, slot: Any) -> None:
+    results.open(1)
+    with pytest.raises(LookupError, match=f"result_ix {slot!r} is not, or no longer, with this"):
+        results[slot]
+
+
+def test_a_closed_slot_is_hidden_until_it_is_opened_again(
+    results: SharedResults, written: dict[str, NDArray[Any]]
+) -> None:
+    results.open(1)
+    results[1]["rgb"].sum()
+    results.close(1)
+    with pytest.raises(LookupError, match="result_ix 1 "):
+        results[1]
+    results.open(1)
+    assert results[1]["rgb"].tobytes() == written["rgb"][1].tobytes()
+
+
+KEEPERS: dict[str, Callable[[dict[str, NDArray[Any]]], Any]] = {
+    "the array": lambda arrays: arrays["rgb"],
+    "a scalar": lambda arrays: arrays["is_correct"],
+    "the dict": lambda arrays: arrays,
+    "a slice": lambda arrays: arrays["rgb"][0],
+    "a slice of a slice": lambda arrays: arrays["rgb"][1:][0, 2:4],
+    "a view in a list": lambda arrays: [1, [arrays["rgb"].reshape(-1).view("uint32")]],
+    "a transposed one in a dict": lambda arrays: {"x": {"y": arrays["rgb"].T}},
+    "the same under another name": lambda arrays: np.asarray(arrays["rgb"]),
+    "its bytes": lambda arrays: memoryview(arrays["ids"]),
+    "an array on its bytes": lambda arrays: np.frombuffer(arrays["ids"], "uint8"),
+    "a real part": lambda arrays: arrays["spectrum"].real,
+    "an iterator": lambda arrays: iter(arrays["rgb"]),
+    "a function": lambda arrays: lambda: arrays["rgb"].mean(),
+    "a sub-class": lambda arrays: arrays["ids"].view(np.matrix),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.parametrize("keeper", KEEPERS)
+def test_what_is_kept_past_the_release_is_noticed(results: SharedResults, keeper: str) -> None:
+    results.open(1)
+    kept = KEEPERS[keeper](results[1])
+    with pytest.raises(KeptArrayError, match=r"keep a copy of it \(array\.copy\(\)\)"):
+        results.close(1)
+    with pytest.raises(LookupError, match="result_ix 1 "):
+        results[1]  # Hidden all the same.
+    del kept
+    results.open(1)
+    results.close(1)  # What was noticed once is no fault of the next result.
+
+
+COPIERS: dict[str, Callable[[dict[str, NDArray[Any]]], Any]] = {
+    "a copy": lambda arrays: arrays["rgb"].copy(),
+    "a sum": lambda arrays: arrays["rgb"].sum(axis=0),
+    "an element": lambda arrays: arrays["rgb"][0, 0, 0],
+    "a scalar": lambda arrays: arrays["is_correct"][()],
+    "plain Python": lambda arrays: arrays["rgb"].tolist(),
+    "other values": lambda arrays: arrays["rgb"].astype("uint8"),
+    "chosen values": lambda arrays: arrays["rgb"][arrays["rgb"] > 1],
+    "names": list,
+}
+
+
+@pytest.mark.parametrize("copier", COPIERS)
+def test_what_is_copied_may_be_kept(results: SharedResults, copier: str) -> None:
+    results.open(1)
+    kept = COPIERS[copier](results[1])
+    results.close(1)
+    assert kept is not None
+
+
+def test_a_cycle_that_is_garbage_is_no_keeper(results: SharedResults) -> None:
+    results.open(1)
+    garbage: list[Any] = [results[1], results[1]["rgb"][0]]
+    garbage.append(garbage)
+    del garbage
+    results.close(1)
+
+
+def test_a_cycle_that_is_in_use_is_a_keeper(results: SharedResults) -> None:
+    results.open(1)
+    cycle: list[Any] = [results[1]["rgb"][0]]
+    cycle.append(cycle)
+    with pytest.raises(KeptArrayError):
+        results.close(1)
+    assert cycle[1] is cycle
+
+
+def test_every_look_at_a_result_is_watched_and_blamed_on_no_other(results: SharedResults) -> None:
+    results.open(0)
+    results.open(1)
+    first = results[0]["rgb"][0]
+    results[0]["rgb"].sum()
+    results[1]["rgb"].sum()
+    results.close(1)
+    with pytest.raises(KeptArrayError):
+        results.close(0)
+    assert first.shape == (5, 7)
+
+
+def test_a_result_that_was_never_looked_at_is_closed(results: SharedResults) -> None:
+    results.open(1)
+    results.close(1)
+
+
+def test_a_freed_result_is_noted_until_it_is_closed(results: SharedResults) -> None:
+    results.open(1)
+    results.open(2)
+    results.free(1, 3)
+    assert results.freed == {1}
+    assert results[1]["rgb"].shape == (3, 5, 7)  # It is still there until the runner closes it.
+    results.close(1)
+    assert results.freed == set()
+
+
+@pytest.mark.parametrize("slot", [0, SLOT_COUNT, -1, 10**30, None])
+def test_freeing_what_is_not_there_is_harmless(results: SharedResults, slot: Any) -> None:
+    results.open(1)
+    results.free(slot, 3)
+    assert results.freed == set()
+
+
+def test_freeing_twice_or_late_is_harmless(results: SharedResults) -> None:
+    results.open(1)
+    results.free(1, 3)
+    results.free(1, 3)
+    results.free(1, 99)  # The buffer is of one logger; its number says nothing here.
+    assert results.freed == {1}
+    results.close(1)
+    results.free(1, 3)
+    assert results.freed == set()
+    results.open(1)  # The late one was for the use before this.
+    assert results.freed == set()
+
+
+def test_closing_twice_is_harmless(results: SharedResults) -> None:
+    results.open(1)
+    results.close(1)
+    results.close(1)
+    results.close(3)
+
+
+def test_the_memory_outlives_its_descriptors(
+    layout: Layout, written: dict[str, NDArray[Any]], segment: Segment
+) -> None:
+    results = SharedResults(layout, segment.fd_read_only, regid=1)
+    segment.close()
+    written["rgb"][1] = 7
+    results.open(1)
+    assert (results[1]["rgb"] == 7).all()

@@ -17,19 +17,19 @@ Floats = npt.NDArray[np.float32]
 
 CLASSES: Final = tuple(raytracer.SHAPES)
 
-TRAINING_COUNT: Final = 420
+TRAINING_COUNT: Final = 450
 TRAINING_RANGES: Final = {
     **raytracer.RANGES,
-    "camera_elevation_deg": (5.0, 68.0),
-    "camera_distance_m": (2.6, 5.2),
+    "camera_elevation_deg": (5.0, 72.0),
+    "camera_distance_m": (2.6, 5.6),
 }
 PATCH: Final = 32  # Pictures are looked at this small: height and width, in pixels.
 CELL: Final = 4  # Edges are counted in cells of this many pixels, each way.
-ORIENTATIONS: Final = 8
+ORIENTATIONS: Final = 12
 HIDDEN: Final = 32
 ROUNDS: Final = 24  # How often each picture is learnt from, on average.
 BATCH: Final = 12  # Pictures; so few that the matrix library does not start threads for them.
-RATE: Final = np.float32(0.02)
+RATE: Final = np.float32(0.005)
 MOMENTUM: Final = np.float32(0.9)
 DECAY: Final = np.float32(1e-3)  # Pulls weights to zero, so that pictures are not learnt by heart.
 

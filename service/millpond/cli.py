@@ -68,6 +68,8 @@ def run(
             [modules[logger.name] for logger in loaded.loggers],
             exit_when_done=exit_when_done,
         )
+    except ConfigError as error:
+        _fail(str(error), EXIT_CONFIG)
     except AlreadyRunning as error:
         _fail(str(error), EXIT_ALREADY_RUNNING)
     except (MillpondError, OSError) as error:

@@ -50,7 +50,7 @@ def channels_of(declared: Mapping[str, Any]) -> tuple[Channel, ...]:
             shape, dtype = spec
             if dtype is None:  # numpy would take it for float64.
                 raise TypeError("no dtype")
-            lengths = [operator.index(n) for n in ([shape] if np.isscalar(shape) else shape)]
+            lengths = [shape] if isinstance(shape, int) else [operator.index(n) for n in shape]
             # torch.float32 calls itself "torch.float32".
             known = np.dtype(str(dtype).removeprefix("torch.") if "torch" in str(dtype) else dtype)
         except (TypeError, ValueError) as error:
@@ -92,8 +92,10 @@ def write_value(array: NDArray[Any], slot: int, channel: Channel, value: Any) ->
     if shape != channel.shape and not (channel.shape in ((), (1,)) and shape in ((), (1,))):
         raise _misfit(channel, f"shape {shape} {given.dtype}")
     if given.dtype != array.dtype:
-        if channel.shape not in ((), (1,)) or not _fits(given, array.dtype):
+        if channel.shape not in ((), (1,)):
             raise _misfit(channel, f"shape {shape} {given.dtype}")
+        if not _fits(given, array.dtype):
+            raise _misfit(channel, f"{_shown(value)}, which is {given.dtype} and does not fit")
         given = given.astype(array.dtype)
     array[slot] = given.reshape(channel.shape)
 
@@ -170,7 +172,7 @@ def _shown(value: Any) -> str:
     try:
         text = repr(value)
     except ValueError:  # An int of more digits than Python writes, perhaps deep inside.
-        return f"a {type(value).__name__} too long to show"
+        return f"<{type(value).__name__}, too long to show>"
     return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}..."
 
 

@@ -12,10 +12,8 @@ import random
 import time
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, assert_never
 
-import msgspec
 import structlog
 
 import millpond
@@ -54,7 +52,7 @@ from millpond.core.logger_record import LoggerSpec
 from millpond.core.restart import RestartPolicy
 from millpond.core.slots import SlotTable
 from millpond.core.supervisor import Supervisor
-from millpond.core.wire import Frame, Kind, pack, pack_grants
+from millpond.core.wire import Frame, Kind, pack_grants
 from millpond.errors import ChannelsRefused
 from millpond.logger_process import LoggerProcess
 from millpond.machine_check import check_memory
@@ -63,6 +61,7 @@ from millpond.renderer_socket import Host, RendererServer
 from millpond.reports import Reports
 from millpond.run_folder import RunFolder
 from millpond.segment import Segment
+from millpond.setup_frame import encode_experiment, make_setup
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +89,7 @@ class Daemon:
         self.finished: asyncio.Future[None] = loop.create_future()
         self._config = config
         self._modules = modules
+        self._experiment = encode_experiment(config)
         self._reports = Reports([logger.name for logger in config.loggers], folder)
         self._loop = loop
         self._exit_when_done = exit_when_done
@@ -272,7 +272,9 @@ class Daemon:
                     segment.control_fd_read_only,
                     segment.acks_fds[logger],
                 ],
-                setup=self._setup(logger, segment.layout),
+                setup=make_setup(
+                    self._config, logger, self._modules[logger], segment.layout, self._experiment
+                ),
                 on_frame=lambda frame: self._logger_said(logger, frame),
                 on_doorbell=lambda: self.dispatch(DoorbellRang(logger)),
                 on_exit=lambda cause: self._logger_exited(logger, cause),
@@ -284,22 +286,6 @@ class Daemon:
         self._processes[logger] = process
         log.info("logger started", logger=self._name(logger), pid=process.pid)
         self.dispatch(LoggerSpawned(logger, process.pid))
-
-    def _setup(self, logger: int, layout: Layout) -> bytes:
-        spec = self._config.loggers[logger]
-        module = self._modules[logger]
-        setup = {
-            "index": logger,
-            "name": spec.name,
-            "kind": module.kind,
-            "place": module.value,
-            "options": spec.options,
-            "root_dir": os.fspath(self._config.output_dir),
-            "search_path": [os.fspath(Path.cwd()), os.fspath(self._config.source.parent)],
-            "experiment": self._config.experiment,
-            **layout.to_json(),
-        }
-        return pack(Kind.SETUP, msgspec.json.encode(setup))
 
     def _logger_said(self, logger: int, frame: Frame) -> None:
         text = frame.body.decode(errors="replace")

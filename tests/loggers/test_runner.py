@@ -1,0 +1,590 @@
+"""The life of a logger, on real pipes, eventfds and shared memory: what is released, and when."""
+
+import mmap
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from millpond.core.layout import (
+    ACK_HEADER_WORDS,
+    STARTED_COUNT,
+    STARTED_SLOT,
+    Channel,
+    plan,
+)
+from millpond.core.wire import SETUP_BYTES_MAX, Frame, FrameReader, Kind, pack
+from millpond.mapped_arrays import map_arrays
+from millpond.segment import Segment
+from millpond_loggers import runner
+from millpond_loggers.runner import PROBLEM_CHARACTERS_MAX, Runner, send_status
+from millpond_loggers.shared_results import SharedResults
+
+LAYOUT = plan((Channel("image", (4, 4), "float32"), Channel("loss", (), "float64")), 8)
+ROW = 1  # The logger under test is the second of two: it must leave the words of the first alone.
+
+
+class Daemon:
+    """The daemon's end of one logger: sends jobs, reads what comes back."""
+
+    def __init__(self) -> None:
+        self._segment = Segment(LAYOUT, 2)
+        self._arrays = map_arrays(LAYOUT, self._segment.fd, writable=True)
+        self.results = SharedResults(LAYOUT, self._segment.fd_read_only, regid=ROW + 1)
+        self.want = self._segment.want[ROW]
+        self.acks = self._segment.acks[ROW]  # The daemon's view of them, read-only.
+        self._words = memoryview(mmap.mmap(self._segment.acks_fds[ROW], LAYOUT.acks_bytes))
+        self._jobs_read, self._jobs_write = os.pipe2(os.O_CLOEXEC)
+        self._status_read, self._status_write = os.pipe2(os.O_CLOEXEC)
+        self._doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._open = {self._jobs_read, self._jobs_write, self._status_read, self._status_write}
+        self._open.add(self._doorbell)
+
+    def job(self, slot: int, generation: int = 1, **fields: Any) -> bytes:
+        """Write a result whose loss is its generation, want it, and make its frame."""
+        self._arrays["image"][slot] = slot
+        self._arrays["loss"][slot] = generation
+        self.want[slot] = generation
+        item = {"id": f"{slot}.{generation}", "render_args": {"zoom": slot}, **fields}
+        return pack(Kind.PUBLISH, orjson.dumps(item), slot=slot, generation=generation)
+
+    def run(self, logger: Any, *jobs: bytes, first: tuple[bytes, ...] = ()) -> list[Frame]:
+        """Let a runner feed a logger with these until the end; what it said."""
+        self._write_and_close(b"".join(jobs))
+        try:
+            Runner(
+                logger,
+                self.results,
+                want=self.want,
+                acks=self._words.cast("Q"),
+                status_fd=self._status_write,
+                doorbell_fd=self._doorbell,
+            ).run(
+                self._jobs_read,
+                FrameReader(SETUP_BYTES_MAX),
+                FrameReader().feed(b"".join(first)),
+            )
+        finally:
+            self._close(self._status_write)
+        return FrameReader().feed(self._read_status())
+
+    def rings(self) -> int:
+        """How often the doorbell rang since the last time."""
+        try:
+            return os.eventfd_read(self._doorbell)
+        except BlockingIOError:
+            return 0
+
+    def header(self) -> tuple[int, int]:
+        words = self._words.cast("Q")
+        return words[STARTED_SLOT], words[STARTED_COUNT]
+
+    def other_words(self) -> list[int]:
+        """Every word that the logger must never change."""
+        rest = self._words.cast("Q")[2:ACK_HEADER_WORDS]
+        return [*self._segment.want[0], *self._segment.acks[0], *rest]
+
+    def close(self) -> None:
+        for fd in list(self._open):
+            self._close(fd)
+        self._segment.close()
+
+    def _write_and_close(self, data: bytes) -> None:
+        assert os.write(self._jobs_write, data) == len(data)
+        self._close(self._jobs_write)
+
+    def _read_status(self) -> bytes:
+        data = b""
+        while more := os.read(self._status_read, 65536):
+            data += more
+        return data
+
+    def _close(self, fd: int) -> None:
+        if fd in self._open:
+            self._open.discard(fd)
+            os.close(fd)
+
+
+@pytest.fixture
+def daemon() -> Iterator[Daemon]:
+    made = Daemon()
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def long_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is: a batch is what was read at once."""
+    monkeypatch.setattr(runner, "BATCH_S", 3600.0)
+
+
+class Recorder:
+    """Writes down all that is done with it."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.daemon = daemon
+        self.calls: list[str] = []
+
+    def log(self, item: dict[str, Any] | None) -> None:
+        assert item is not None
+        arrays = self.daemon.results[item["result_ix"]]
+        assert (arrays["image"] == item["result_ix"]).all()
+        self.calls.append(item["id"])
+
+    def flush(self) -> None:
+        self.calls.append("flush")
+
+    def end(self) -> None:
+        self.calls.append("end")
+
+
+def test_results_are_logged_in_order_and_released(daemon: Daemon) -> None:
+    logger = Recorder(daemon)
+    said = daemon.run(logger, daemon.job(3), daemon.job(0), daemon.job(7, 5), daemon.job(1))
+    assert logger.calls == ["3.1", "0.1", "7.5", "1.1", "flush", "end"]
+    assert said == []
+    assert list(daemon.acks) == [1, 1, 0, 1, 0, 0, 0, 5]
+    assert daemon.rings() == 1
+
+
+def test_an_item_is_what_the_renderer_sent_and_where_it_lies(daemon: Daemon) -> None:
+    items = []
+
+    class Logger:
+        def log(self, item: dict[str, Any] | None) -> None:
+            items.append(item)
+
+    daemon.run(Logger(), daemon.job(2, 9, environment="sky", model="cup", seed=[1, None]))
+    assert items == [
+        {
+            "id": "2.9",
+            "render_args": {"zoom": 2},
+            "environment": "sky",
+            "model": "cup",
+            "seed": [1, None],
+            "result_ix": 2,
+        },
+        None,
+    ]
+
+
+def test_there_is_one_flush_for_each_batch_before_anything_of_it_is_released(
+    daemon: Daemon,
+) -> None:
+    seen: list[tuple[list[int], int]] = []
+
+    class Logger(Recorder):
+        def flush(self) -> None:
+            super().flush()
+            seen.append((list(daemon.acks), daemon.rings()))
+
+    logger = Logger(daemon)
+    first = (daemon.job(0), daemon.job(1))
+    daemon.run(logger, daemon.job(2), daemon.job(3), first=first)
+    assert logger.calls == ["0.1", "1.1", "flush", "2.1", "3.1", "flush", "end"]
+    nothing = [0] * 8
+    assert seen == [(nothing, 0), ([1, 1, *nothing[2:]], 1)]  # One ring for the first batch,
+    assert daemon.rings() == 1  # and one for the second.
+
+
+def test_jobs_that_are_cut_by_the_pipe_are_put_together(daemon: Daemon) -> None:
+    """Frames longer than a read come in pieces."""
+    logger = Recorder(daemon)
+    long = {"note": "x" * (runner.READ_BYTES // 2 - 500)}
+    jobs = [daemon.job(slot, 1, **long) for slot in range(2)]
+    reader = FrameReader(SETUP_BYTES_MAX)
+    pieces = [jobs[0][:100], jobs[0][100:] + jobs[1][:31], jobs[1][31:]]
+    assert [len(reader.feed(piece)) for piece in pieces] == [0, 1, 1]
+    daemon.run(logger, *pieces)
+    assert logger.calls == ["0.1", "1.1", "flush", "end"]
+
+
+def test_a_slow_logger_gives_slots_back_before_the_batch_is_whole(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "BATCH_S", 0.01)
+    seen = []
+
+    class Slow(Recorder):
+        def log(self, item: dict[str, Any] | None) -> None:
+            super().log(item)
+            seen.append((list(daemon.acks[:3]), daemon.rings()))
+            over_s = time.monotonic() + runner.BATCH_S
+            while time.monotonic() <= over_s:
+                pass
+
+    logger = Slow(daemon)
+    daemon.run(logger, daemon.job(0), daemon.job(1), daemon.job(2))
+    assert seen == [([0, 0, 0], 0), ([1, 0, 0], 1), ([1, 1, 0], 1)]
+    assert logger.calls == ["0.1", "flush", "1.1", "flush", "2.1", "flush", "end"]
+    assert daemon.rings() == 1
+
+
+def test_a_result_that_was_revoked_is_skipped_without_a_trace(daemon: Daemon) -> None:
+    logger = Recorder(daemon)
+    jobs = [daemon.job(0, 4), daemon.job(1, 4), daemon.job(2, 4)]
+    daemon.want[0] = 0  # Revoked.
+    daemon.want[1] = 5  # Another result by now.
+    said = daemon.run(logger, *jobs)
+    assert logger.calls == ["2.4", "flush", "end"]
+    assert said == []
+    assert list(daemon.acks[:3]) == [0, 0, 4]
+    assert daemon.header() == (3, 1)
+
+
+def test_a_batch_of_revoked_results_is_neither_flushed_nor_rung_for(daemon: Daemon) -> None:
+    logger = Recorder(daemon)
+    job = daemon.job(0)
+    daemon.want[0] = 0
+    daemon.run(logger, job)
+    assert logger.calls == ["end"]
+    assert daemon.rings() == 0
+
+
+def test_a_slot_may_come_again_with_its_next_use(daemon: Daemon) -> None:
+    losses = []
+
+    class Logger(Recorder):
+        def log(self, item: dict[str, Any] | None) -> None:
+            super().log(item)
+            losses.append(daemon.results[0]["loss"].item())
+            if len(losses) == 1:
+                daemon.job(0, 2)  # The renderer writes the next one once this is released.
+
+    logger = Logger(daemon)
+    jobs = daemon.job(0, 2)
+    daemon.run(logger, jobs, first=(daemon.job(0, 1),))
+    assert losses == [1, 2]
+    assert daemon.acks[0] == 2
+
+
+def test_a_log_that_raises_is_told_with_its_traceback_and_others_go_on(daemon: Daemon) -> None:
+    class Logger(Recorder):
+        def log(self, item: dict[str, Any] | None) -> None:
+            super().log(item)
+            if item is not None and item["id"] == "1.6":
+                raise RuntimeError("cannot record this one")
+
+    logger = Logger(daemon)
+    (said,) = daemon.run(logger, daemon.job(0, 5), daemon.job(1, 6), daemon.job(2, 7))
+    assert logger.calls == ["0.5", "1.6", "2.7", "flush", "end"]
+    assert (said.kind, said.slot, said.generation) == (Kind.RAISED, 1, 6)
+    text = said.body.decode()
+    assert text.startswith("Traceback ")
+    assert 'raise RuntimeError("cannot record this one")' in text
+    assert text.endswith("RuntimeError: cannot record this one\n")
+    assert list(daemon.acks[:3]) == [5, 0, 7]
+
+
+def test_the_last_started_result_is_marked_before_it_is_logged(daemon: Daemon) -> None:
+    seen = []
+
+    class Logger(Recorder):
+        def log(self, item: dict[str, Any] | None) -> None:
+            seen.append(daemon.header())
+            if len(seen) == 2:
+                raise RuntimeError
+
+    said = daemon.run(Logger(daemon), daemon.job(5), daemon.job(0), daemon.job(5, 2))
+    assert seen == [(1, 1), (6, 2)]  # The first use of slot 5 is over: it was wanted again.
+    assert [frame.slot for frame in said] == [5]
+    assert not any(daemon.other_words())
+
+
+def test_a_failing_flush_is_told_for_each_result_of_its_batch(daemon: Daemon) -> None:
+    class Logger(Recorder):
+        def flush(self) -> None:
+            super().flush()
+            if self.calls.count("flush") == 1:
+                raise OSError(28, "No space left on device")
+
+    logger = Logger(daemon)
+    first = (daemon.job(0, 3), daemon.job(1, 4))
+    said = daemon.run(logger, daemon.job(2, 5), first=first)
+    assert [(frame.kind, frame.slot, frame.generation) for frame in said] == [
+        (Kind.RAISED, 0, 3),
+        (Kind.RAISED, 1, 4),
+    ]
+    for frame in said:
+        assert b"in flush" in frame.body
+        assert frame.body.endswith(b"OSError: [Errno 28] No space left on device\n")
+    assert list(daemon.acks[:3]) == [0, 0, 5]
+    assert logger.calls == ["0.3", "1.4", "flush", "2.5", "flush", "end"]
+
+
+@pytest.mark.parametrize("cut", [lambda array: array, lambda array: array[1:]])
+def test_a_kept_array_is_told_as_the_mistake_that_it_is(daemon: Daemon, cut: Any) -> None:
+    class Logger(Recorder):
+        kept: Any = None
+
+        def log(self, item: dict[str, Any] | None) -> None:
+            super().log(item)
+            assert item is not None
+            if item["result_ix"] == 1:
+                self.kept = cut(daemon.results[1]["image"])
+
+    said = daemon.run(Logger(daemon), daemon.job(0), daemon.job(1), daemon.job(2))
+    assert [(frame.kind, frame.slot, frame.generation) for frame in said] == [(Kind.RAISED, 1, 1)]
+    assert b"is still referred to after log() returned" in said[0].body
+    assert b"array.copy()" in said[0].body
+    assert list(daemon.acks[:3]) == [1, 0, 1]
+
+
+def test_writing_into_a_result_is_told_and_does_no_damage(daemon: Daemon) -> None:
+    class Logger:
+        def log(self, item: dict[str, Any] | None) -> None:
+            if item is not None:
+                daemon.results[item["result_ix"]]["image"] *= 2
+
+    (said,) = daemon.run(Logger(), daemon.job(3))
+    assert said.slot == 3
+    assert b"read-only" in said.body
+    daemon.results.open(3)
+    assert (daemon.results[3]["image"] == np.float32(3)).all()
+
+
+def test_a_logger_that_never_frees_hangs_nothing(daemon: Daemon) -> None:
+    class Logger:
+        def log(self, item: dict[str, Any] | None) -> None:
+            pass
+
+    assert daemon.run(Logger(), daemon.job(0), daemon.job(1)) == []
+    assert list(daemon.acks[:2]) == [1, 1]
+
+
+def test_freeing_once_twice_late_or_what_is_not_there_is_harmless(daemon: Daemon) -> None:
+    class Logger:
+        regid = daemon.results.register()
+
+        def log(self, item: dict[str, Any] | None) -> None:
+            if item is not None:
+                for slot in (0, 1, 1, 2, 7, 99, -1):
+                    daemon.results.free(slot, self.regid)
+
+    assert daemon.run(Logger(), daemon.job(0), daemon.job(1), daemon.job(2)) == []
+    assert list(daemon.acks) == [1, 1, 1, 0, 0, 0, 0, 0]
+    assert daemon.rings() == 1
+
+
+def test_end_is_called_once_after_the_last_item_and_nothing_is_logged_after_it(
+    daemon: Daemon,
+) -> None:
+    logger = Recorder(daemon)
+    daemon.run(logger)
+    assert logger.calls == ["end"]
+    assert daemon.rings() == 0
+
+
+@pytest.mark.parametrize("end", [None, "no function"])
+def test_a_logger_without_end_gets_none_once(daemon: Daemon, end: Any) -> None:
+    class Logger:
+        def __init__(self) -> None:
+            self.items: list[Any] = []
+
+        def log(self, item: dict[str, Any] | None) -> None:
+            self.items.append(item and item["id"])
+
+    if end:
+        Logger.end = end
+    logger = Logger()
+    daemon.run(logger, daemon.job(0))
+    assert logger.items == ["0.1", None]
+
+
+def test_a_logger_that_knows_neither_end_nor_none_ends_quietly(daemon: Daemon) -> None:
+    class Subscripts:
+        def log(self, item: Any) -> None:
+            item["id"]
+
+    class Asks:
+        def log(self, item: Any) -> None:
+            item.get("id")
+
+    class LooksInside:
+        def log(self, item: Any) -> None:
+            assert "id" in item
+
+    assert daemon.run(Subscripts(), daemon.job(0)) == []
+    assert daemon.acks[0] == 1
+    for other in (Asks, LooksInside):
+        fresh = Daemon()
+        assert fresh.run(other(), fresh.job(0)) == []
+        assert fresh.acks[0] == 1
+        fresh.close()
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "full"), RuntimeError("None"), TypeError("2 + 'a'"), KeyError("x")]
+)
+@pytest.mark.parametrize("has_end", [True, False])
+def test_a_real_error_at_the_end_is_raised(daemon: Daemon, error: Exception, has_end: bool) -> None:
+    class Logger:
+        def log(self, item: dict[str, Any] | None) -> None:
+            if item is None:
+                raise error
+
+    if has_end:
+
+        def end(_: Logger) -> None:
+            raise error
+
+        Logger.end = end
+    with pytest.raises(type(error)) as caught:
+        daemon.run(Logger(), daemon.job(0))
+    assert caught.value is error
+    assert daemon.acks[0] == 1  # What was flushed before stays delivered.
+
+
+def test_a_type_error_in_end_is_no_ignorance_of_none(daemon: Daemon) -> None:
+    class Logger(Recorder):
+        def end(self) -> None:
+            None["x"]
+
+    with pytest.raises(TypeError, match="NoneType"):
+        daemon.run(Logger(daemon), daemon.job(0))
+
+
+class Keeper(Recorder):
+    """Keeps results until there are three, then frees them."""
+
+    keeps_slots = True
+
+    def __init__(self, daemon: Daemon) -> None:
+        super().__init__(daemon)
+        self.kept: dict[int, Any] = {}
+
+    def log(self, item: dict[str, Any] | None) -> None:
+        super().log(item)
+        assert item is not None
+        self.kept[item["result_ix"]] = self.daemon.results[item["result_ix"]]
+        if len(self.kept) == 3:
+            for slot, arrays in list(self.kept.items()):
+                assert (arrays["image"] == slot).all()
+                self.free(slot)
+
+    def free(self, slot: int) -> None:
+        del self.kept[slot]
+        self.daemon.results.free(slot, 2)
+
+    def flush(self) -> None:
+        super().flush()
+        self.calls.append(f"acks {list(self.daemon.acks[:5])}")
+
+
+def test_only_what_was_freed_is_released_while_more_may_come(daemon: Daemon) -> None:
+    class Logger(Keeper):
+        def end(self) -> None:
+            self.calls.append(f"acks {list(daemon.acks[:5])}")
+            super().end()
+
+    logger = Logger(daemon)
+    first = tuple(daemon.job(slot) for slot in range(4))
+    said = daemon.run(logger, daemon.job(4), first=first)
+    assert said == []
+    assert logger.calls == [
+        *("0.1", "1.1", "2.1", "3.1", "flush", "acks [0, 0, 0, 0, 0]"),
+        *("4.1", "acks [1, 1, 1, 0, 0]", "end"),
+    ]
+    assert list(daemon.acks[:5]) == [1, 1, 1, 1, 1]  # At the end, all.
+    assert daemon.rings() == 2
+
+
+def test_what_is_kept_till_the_end_can_be_read_in_end_and_is_delivered_after_it(
+    daemon: Daemon,
+) -> None:
+    """The file is closed by then: a flush would fail, and would make these results lost."""
+
+    class Logger(Keeper):
+        is_closed = False
+
+        def flush(self) -> None:
+            assert not self.is_closed
+
+        def end(self) -> None:
+            super().end()
+            self.calls += [f"{arrays['image'].max():.0f}" for arrays in self.kept.values()]
+            self.calls.append(f"acks {list(daemon.acks[:2])}")
+            self.is_closed = True
+
+    logger = Logger(daemon)
+    assert daemon.run(logger, daemon.job(0), daemon.job(1)) == []
+    assert logger.calls == ["0.1", "1.1", "end", "0", "1", "acks [0, 0]"]
+    assert list(daemon.acks[:2]) == [1, 1]
+    assert len(logger.kept) == 2
+    assert daemon.rings() == 1
+
+
+def test_what_is_kept_is_not_delivered_when_the_end_fails(daemon: Daemon) -> None:
+    class Logger(Keeper):
+        def end(self) -> None:
+            raise OSError(28, "full")
+
+    with pytest.raises(OSError, match="full"):
+        daemon.run(Logger(daemon), daemon.job(0))
+    assert daemon.acks[0] == 0
+
+
+def test_an_array_kept_past_its_free_is_told_also_of_a_logger_that_keeps_slots(
+    daemon: Daemon,
+) -> None:
+    class Logger(Keeper):
+        def free(self, slot: int) -> None:
+            daemon.results.free(slot, 2)
+
+    said = daemon.run(Logger(daemon), daemon.job(0), daemon.job(1), daemon.job(2))
+    assert {frame.slot for frame in said} == {0, 1, 2}
+    assert b"array.copy()" in said[0].body
+    assert list(daemon.acks[:3]) == [0, 0, 0]
+
+
+def test_a_result_that_raised_is_not_kept(daemon: Daemon) -> None:
+    class Logger(Keeper):
+        def log(self, item: dict[str, Any] | None) -> None:
+            assert item is not None
+            if item["result_ix"] == 1:
+                daemon.results.free(1, 2)
+                raise RuntimeError("not this one")
+            super().log(item)
+
+    logger = Logger(daemon)
+    (said,) = daemon.run(logger, daemon.job(0), daemon.job(1))
+    assert said.slot == 1
+    assert list(daemon.acks[:2]) == [1, 0]
+    with pytest.raises(LookupError):
+        daemon.results[1]
+
+
+def test_a_failing_flush_is_told_for_what_was_freed_and_only_that(daemon: Daemon) -> None:
+    class Logger(Keeper):
+        def flush(self) -> None:
+            raise OSError(28, "full")
+
+    said = daemon.run(Logger(daemon), *(daemon.job(slot) for slot in range(4)))
+    assert sorted(frame.slot for frame in said) == [0, 1, 2]
+    assert all(b"full" in frame.body for frame in said)
+    assert list(daemon.acks[:4]) == [0, 0, 0, 1]
+
+
+def test_long_problems_keep_their_end_and_strange_text_is_sent(daemon: Daemon) -> None:
+    class Logger(Recorder):
+        def log(self, item: dict[str, Any] | None) -> None:
+            raise ValueError("€" * PROBLEM_CHARACTERS_MAX + "\ud800 the cause")
+
+    (said,) = daemon.run(Logger(daemon), daemon.job(0))
+    text = said.body.decode()
+    assert len(text) == PROBLEM_CHARACTERS_MAX + 3
+    assert text.startswith("...€€")
+    assert text.endswith("€? the cause\n")
+
+
+def test_a_daemon_that_is_gone_is_no_error_of_the_logger() -> None:
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    os.close(reader)
+    try:
+        send_status(writer, Kind.RAISED, "x")
+    finally:
+        os.close(writer)

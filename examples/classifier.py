@@ -25,7 +25,7 @@ TRAINING_RANGES: Final = {
 }
 PATCH: Final = 32  # Pictures are looked at this small: height and width, in pixels.
 CELL: Final = 4  # Edges are counted in cells of this many pixels, each way.
-ORIENTATIONS: Final = 12
+ORIENTATIONS: Final = 8
 HIDDEN: Final = 32
 ROUNDS: Final = 24  # How often each picture is learnt from, on average.
 BATCH: Final = 12  # Pictures; so few that the matrix library does not start threads for them.

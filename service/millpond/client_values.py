@@ -48,11 +48,10 @@ def channels_of(declared: Mapping[str, Any]) -> tuple[Channel, ...]:
     for name, spec in declared.items():
         try:
             shape, dtype = spec
-            if dtype is None:  # numpy would take it for float64.
-                raise TypeError("no dtype")
             lengths = [shape] if isinstance(shape, int) else [operator.index(n) for n in shape]
-            # torch.float32 calls itself "torch.float32".
-            known = np.dtype(str(dtype).removeprefix("torch.") if "torch" in str(dtype) else dtype)
+            # torch.float32 calls itself "torch.float32"; None would be float64 to numpy.
+            by_name = dtype is None or "torch" in str(dtype)
+            known = np.dtype(str(dtype).removeprefix("torch.") if by_name else dtype)
         except (TypeError, ValueError) as error:
             raise InvalidResult(
                 f"channel {name!r} must be (shape, dtype), such as ((3, 256, 256), 'float32'), "

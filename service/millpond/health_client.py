@@ -52,10 +52,10 @@ def fetch_status(health_socket: Path) -> dict[str, Any]:
     try:
         connection.request("GET", "/status")
         status = json.loads(connection.getresponse().read())
-        if not isinstance(status, dict):
-            raise ValueError(f"a {type(status).__name__} is no status")
     except (http.client.HTTPException, ValueError) as error:
         raise OSError(f"that is no millpond daemon ({error!r})") from None
     finally:
         connection.close()
+    if not isinstance(status, dict):
+        raise OSError("that is no millpond daemon (its status is no object)")
     return status

@@ -28,7 +28,7 @@ def test_a_process_begins_only_by_a_spawn_and_ends_only_by_an_exit() -> None:
             assert (has_process == (True, False)) == (stimulus in (Input.EXIT, Input.GIVE_UP))
 
 
-@pytest.mark.parametrize("state", [state for state in State if state not in (State.STOPPED,)])
+@pytest.mark.parametrize("state", [state for state in State if state is not State.STOPPED])
 def test_a_stop_ends_every_life(state) -> None:
     if state is not State.STOPPING:
         state = step(state, Input.STOP)

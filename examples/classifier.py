@@ -1,8 +1,8 @@
 """A small classifier that tells the shapes of the ray tracer apart, most of the time.
 
 It stands in for the model under test in `make demo`. It learns at start, in numpy alone, from
-pictures taken near the shape and at eye level. The demo shows it others too, from far away and
-from above, so that it fails now and then, and for a reason that its records can show.
+small pictures. From far away and from above, where shapes are few pixels or look alike, and past
+what it has learnt from, it fails more often: a reason that the demo's records can show.
 """
 
 from dataclasses import dataclass

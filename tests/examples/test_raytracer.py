@@ -141,14 +141,15 @@ def test_the_shadow_follows_the_light():
     assert away < 0.8 * towards
 
 
-def test_the_side_towards_the_light_is_brighter():
-    args = {**LEVEL, "shape": "sphere", "shininess": 120.0, "reflectivity": 0.0}
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_side_towards_the_light_is_brighter(shape):
+    args = {**LEVEL, "shape": shape, "yaw_deg": 45.0, "shininess": 120.0, "reflectivity": 0.0}
 
     # The camera is at +x and looks towards -x, so +y is on its right.
     rgb = render({**args, "light_azimuth_deg": 90.0}, size=SIZE)["rgb"]
 
-    offset = SIZE // 8
-    left, right = (rgb[:, SIZE // 2, SIZE // 2 + shift].sum() for shift in (-offset, offset))
+    row, offset = SIZE // 2 + 4, SIZE // 10
+    left, right = (rgb[:, row, SIZE // 2 + shift].sum() for shift in (-offset, offset))
     assert right > 1.2 * left
 
 

@@ -311,7 +311,7 @@ class World:
     def send(self, reader: Reader, results: list[Result]) -> None:
         refs = [SlotRef(result.slot, result.generation) for result in results]
         assert reader.phase == "ready"
-        assert not (reader.is_killed or reader.is_closing)
+        assert (reader.is_killed, reader.is_closing) == (False, False)
         assert refs == reader.queue[: len(refs)], "first in, first out"
         del reader.queue[: len(refs)]
         reader.window += refs

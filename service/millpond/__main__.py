@@ -7,6 +7,7 @@ from typing import Final
 
 TYPER_USAGE: Final = 2
 EXIT_USAGE: Final = 64
+EXIT_BUG: Final = 70
 
 
 def main() -> None:
@@ -23,6 +24,9 @@ def main() -> None:
     except SystemExit as end:
         # Typer says 2 for wrong usage; sysexits.h, whose other codes we use, says 64.
         sys.exit(EXIT_USAGE if end.code == TYPER_USAGE else end.code)
+    except Exception:  # noqa: BLE001  A bug of ours: Python's 1 would say that results were lost.
+        sys.excepthook(*sys.exc_info())
+        sys.exit(EXIT_BUG)
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ class Pond:
             DaemonUnreachable: It did not in time.
         """
         connection = self._connection
-        if connection is None or not connection.unaccepted:
+        if connection is None or not connection.unaccepted or self._pid != os.getpid():
             return
         timeout_s = self._claim_timeout_s if timeout_s is None else timeout_s
         deadline_s = time.monotonic() + timeout_s
@@ -167,16 +167,11 @@ class Pond:
             DaemonUnreachable: It did not come; the message lists the results.
         """
         self._is_closed = True
-        if self._connection is None:
-            return
-        if self._pid != os.getpid():
-            self._connection.close()
-            self._connection = None
-            return
         self.flush(timeout_s)
         connection = self._connection
-        connection.close()
-        self._forget(connection)
+        if connection is not None:
+            connection.close()
+            self._forget(connection)
 
     def statistics(self) -> PondStatistics:
         """What this pond did so far."""
@@ -198,6 +193,10 @@ class Pond:
         body: bytes,
     ) -> None:
         """Send what a `Slot` publishes; for its use only."""
+        if connection.is_closed or self._pid != os.getpid():
+            raise DaemonUnreachable(
+                f"{self._path}: result {id!r} not sent: the connection that gave its slot is over"
+            )
         connection.sequence += 1
         slot, generation = ref
         frame = pack(
@@ -218,8 +217,8 @@ class Pond:
 
     def give_back(self, connection: Connection, ref: tuple[int, int]) -> None:
         """Return the slot of a `Slot` that was not published; for its use only."""
-        if connection.is_closed:
-            return  # The daemon took it back when the connection ended.
+        if connection.is_closed or self._pid != os.getpid():
+            return  # The daemon took it back when the connection ended, or it is our parent's.
         slot, generation = ref
         frame = pack(Kind.RETURN, slot=slot, renderer=connection.renderer, generation=generation)
         try:
@@ -253,7 +252,8 @@ class Pond:
             if self._connection is not None:
                 self._connection.close()
             self._connection = None
-            self._published = self._accepted = self._waits = 0
+            self._published = self._accepted = self._waits = self._connects = 0
+            self._wait_s = self._wait_s_max = 0.0
         if self._connection is None:
             self._connection = Connection(self._path, self._declared, deadline_s=deadline_s)
             self._connects += 1
@@ -261,8 +261,8 @@ class Pond:
 
     def _forget(self, connection: Connection) -> None:
         """The connection is over; the next claim makes a new one."""
-        self._accepted += connection.accepted
         if self._connection is connection:
+            self._accepted += connection.accepted
             self._connection = None
 
     def _wait_for_slot(self, connection: Connection, timeout_s: float, deadline_s: float) -> None:
@@ -379,10 +379,14 @@ class Slot:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Give the slot back when it was not published."""
+        """Give the slot back when it was not published; an error on the way is not hidden."""
         if self._is_open:
             self._is_open = False
-            self._pond.give_back(self._connection, self._ref)
+            try:
+                self._pond.give_back(self._connection, self._ref)
+            except DaemonUnreachable:
+                if error is None:
+                    raise
 
     def _check_open(self) -> None:
         if not self._is_open:

@@ -17,12 +17,15 @@ from collections import deque
 from typing import Any, Final
 
 from millpond.core.layout import Channel, channels_from_json, channels_to_json, plan
-from millpond.core.wire import PROTOCOL_VERSION, FrameReader, Kind, pack, unpack_grants
-from millpond.errors import ChannelsRefused, DaemonUnreachable, MillpondError, PeerError
+from millpond.core.wire import PROTOCOL_VERSION, Frame, FrameReader, Kind, pack, unpack_grants
+from millpond.errors import ChannelsRefused, DaemonUnreachable, PeerError
 from millpond.mapped_arrays import map_arrays
 
 RECEIVE_BYTES: Final = 64 * 1024
 RETRY_S: Final = 0.02  # Between two tries to reach a daemon that is not there yet.
+POLL_S_MAX: Final = 1e6  # A little less than `poll` can be told; eleven days.
+# What reading the words of something else than a daemon of ours may raise.
+NONSENSE: Final = (PeerError, ValueError, KeyError, TypeError, RecursionError)
 
 
 class Connection:
@@ -34,9 +37,8 @@ class Connection:
         deadline_s: On the clock of `time.monotonic`.
 
     Raises:
-        DaemonUnreachable: Nobody answered by then.
+        DaemonUnreachable: Nobody answered by then, or the daemon takes no renderer now.
         ChannelsRefused: The pond has other channels.
-        MillpondError: The daemon refused for another reason.
     """
 
     def __init__(
@@ -54,46 +56,62 @@ class Connection:
         self._reader = FrameReader()
         self._socket = _reach(path, deadline_s)
         try:
-            welcome, segment_fd = self._greet(channels, deadline_s)
+            self._begin(channels, deadline_s)
         except BaseException:
-            self._socket.close()
+            self.close()
             raise
-        self.renderer = int(welcome["renderer"])
-        self.daemon_pid = int(welcome["pid"])
-        self.layout = plan(channels_from_json(welcome["channels"]), int(welcome["slots"]))
-        self.channels = {channel.name: channel for channel in self.layout.channels}
-        self.arrays = map_arrays(self.layout, segment_fd, writable=True)
-        os.close(segment_fd)
+
+    def _begin(self, channels: tuple[Channel, ...] | None, deadline_s: float) -> None:
+        """Say hello, and map what the daemon gives."""
+        descriptors: list[int] = []
+        try:
+            welcome = self._greet(channels, descriptors, deadline_s)
+            self.renderer = int(welcome["renderer"])
+            self.daemon_pid = int(welcome["pid"])
+            self.layout = plan(channels_from_json(welcome["channels"]), int(welcome["slots"]))
+            self.channels = {channel.name: channel for channel in self.layout.channels}
+            self.arrays = map_arrays(self.layout, descriptors[0], writable=True)
+        except ChannelsRefused:
+            raise
+        except NONSENSE as error:
+            raise DaemonUnreachable(f"{self.path}: this is no millpond daemon: {error}") from None
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def _greet(
-        self, channels: tuple[Channel, ...] | None, deadline_s: float
-    ) -> tuple[dict[str, Any], int]:
+        self, channels: tuple[Channel, ...] | None, descriptors: list[int], deadline_s: float
+    ) -> dict[str, Any]:
         hello = {
             "protocol": PROTOCOL_VERSION,
             "pid": os.getpid(),
             "channels": None if channels is None else channels_to_json(channels),
         }
         self.send(pack(Kind.HELLO, json.dumps(hello).encode()), deadline_s)
-        descriptors: list[int] = []
-        try:
-            while True:
-                if not self._poll(select.POLLIN, deadline_s):
-                    raise self.lost("the daemon did not answer the greeting; is it stopped?")
-                for frame in self._reader.feed(self._receive_with_descriptors(descriptors)):
-                    body = json.loads(frame.body)
-                    if frame.kind == Kind.REFUSED:
-                        kind = ChannelsRefused if body.get("channels") else MillpondError
-                        raise kind(f"{self.path}: {body['problem']}")
-                    if frame.kind != Kind.WELCOME or len(descriptors) != 1:
-                        raise PeerError(f"{self.path}: this is no millpond daemon")
-                    return body, descriptors.pop()
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+        frames: list[Frame] = []
+        while not frames:
+            if not self._poll(select.POLLIN, deadline_s):
+                raise self.lost("the daemon did not answer the greeting; is it stopped?")
+            frames = self._reader.feed(self._receive_with_descriptors(descriptors))
+        answer = frames[0]
+        body = _read_object(answer.body)
+        if answer.kind == Kind.REFUSED:
+            refusal = ChannelsRefused if body.get("channels") else DaemonUnreachable
+            raise refusal(f"{self.path}: {body['problem']}")
+        if answer.kind != Kind.WELCOME or len(descriptors) != 1:
+            raise PeerError(f"frame of kind {answer.kind} with {len(descriptors)} descriptors")
+        for frame in frames[1:]:
+            self._take(frame.kind, frame.sequence, frame.body)
+        return body
 
     def _receive_with_descriptors(self, descriptors: list[int]) -> bytes:
         room = socket.CMSG_SPACE(array.array("i", [0]).itemsize)
-        data, ancillary, _, _ = self._socket.recvmsg(RECEIVE_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+        try:
+            data, ancillary, _, _ = self._socket.recvmsg(
+                RECEIVE_BYTES, room, socket.MSG_CMSG_CLOEXEC
+            )
+        except ConnectionResetError:  # It closed without reading our greeting.
+            data, ancillary = b"", []
         for level, kind, payload in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 numbers = array.array("i")
@@ -118,7 +136,16 @@ class Connection:
                 if not self._poll(select.POLLOUT, deadline_s):
                     raise self.lost("the daemon does not read; is it stopped?") from None
             except OSError as error:
-                raise self.lost(error.strerror or str(error)) from None
+                raise self._parted(error) from None
+
+    def _parted(self, error: OSError) -> DaemonUnreachable:
+        """The error for a connection that takes nothing more: what the daemon said last."""
+        try:
+            while self.receive():
+                pass
+        except DaemonUnreachable as last:
+            return last
+        return self.lost(error.strerror or str(error))
 
     def receive(self) -> bool:
         """Take in what has come, without waiting; False when nothing had."""
@@ -133,8 +160,8 @@ class Connection:
         try:
             for frame in self._reader.feed(data):
                 self._take(frame.kind, frame.sequence, frame.body)
-        except PeerError as error:
-            raise self.lost(str(error)) from None
+        except NONSENSE as error:
+            raise self.lost(f"this is no millpond daemon: {error}") from None
         return True
 
     def _take(self, kind: int, sequence: int, body: bytes) -> None:
@@ -150,7 +177,7 @@ class Connection:
         elif kind == Kind.CLOSING:
             self.is_closing = True
         elif kind == Kind.REFUSED:
-            raise self.lost(str(json.loads(body)["problem"]))
+            raise self.lost(str(_read_object(body)["problem"]))
 
     def wait(self, deadline_s: float) -> bool:
         """Wait until something came, and take it in; False at the deadline."""
@@ -161,7 +188,7 @@ class Connection:
     def _poll(self, event: int, deadline_s: float) -> bool:
         poll = select.poll()
         poll.register(self._socket, event)
-        left_s = max(0.0, deadline_s - time.monotonic())
+        left_s = min(max(0.0, deadline_s - time.monotonic()), POLL_S_MAX)
         return bool(poll.poll(left_s * 1000))
 
     def lost(self, why: str) -> DaemonUnreachable:
@@ -181,6 +208,13 @@ class Connection:
         self._socket.close()
 
 
+def _read_object(body: bytes) -> dict[str, Any]:
+    read = json.loads(body)
+    if not isinstance(read, dict):
+        raise PeerError(f"a {type(read).__name__} where an object should be")
+    return read
+
+
 def _reach(path: str, deadline_s: float) -> socket.socket:
     """Connect, trying again until the deadline: the daemon may be starting."""
     while True:
@@ -193,7 +227,8 @@ def _reach(path: str, deadline_s: float) -> socket.socket:
             absent = error.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN)
             if not absent or time.monotonic() + RETRY_S >= deadline_s:
                 raise DaemonUnreachable(
-                    f"{path}: no daemon answers ({error.strerror}); start it: millpond run CONFIG"
+                    f"{path}: no daemon answers ({error.strerror or error}); "
+                    "start it: millpond run CONFIG"
                 ) from None
             with contextlib.suppress(InterruptedError):
                 time.sleep(RETRY_S)

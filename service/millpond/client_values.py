@@ -79,7 +79,8 @@ def write_value(array: NDArray[Any], slot: int, channel: Channel, value: Any) ->
     Raises:
         InvalidResult: It does not fit; nothing was written.
     """
-    if not channel.shape and type(value) in (float, int, bool):
+    is_scalar = channel.shape in ((), (1,))
+    if is_scalar and type(value) in (float, int, bool):
         given_kind = "f" if type(value) is float else "i" if type(value) is int else "b"
         if KIND_RANK[given_kind] <= KIND_RANK[array.dtype.kind]:
             if not _is_in_range(value, channel.dtype):
@@ -88,10 +89,10 @@ def write_value(array: NDArray[Any], slot: int, channel: Channel, value: Any) ->
             return
     given = _as_array(channel, value)
     shape = given.shape
-    if shape != channel.shape and not (channel.shape in ((), (1,)) and shape in ((), (1,))):
+    if shape != channel.shape and not (is_scalar and shape in ((), (1,))):
         raise _misfit(channel, f"shape {shape} {given.dtype}")
     if given.dtype != array.dtype:
-        if channel.shape not in ((), (1,)):
+        if not is_scalar:
             raise _misfit(channel, f"shape {shape} {given.dtype}")
         if not _fits(given, array.dtype):
             raise _misfit(channel, f"{_shown(value)}, which is {given.dtype} and does not fit")
@@ -121,7 +122,7 @@ def _as_array(channel: Channel, value: Any) -> NDArray[Any]:
         if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
             return np.asarray(np.from_dlpack(value))
         return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError, BufferError, AttributeError) as error:
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise _misfit(channel, f"{type(value).__name__} that is no array ({error})") from None
 
 

@@ -78,7 +78,8 @@ def unready(status: Status) -> list[str]:
         problems.append(f"the daemon is {status['state']}")
     for name, logger in status["loggers"].items():
         if logger["state"] not in ("running", "down"):
-            why = f": {logger['last_error']}" if logger["last_error"] else ""
+            # A traceback has lines, a reason is one.
+            why = f": {' '.join(logger['last_error'].split())}" if logger["last_error"] else ""
             problems.append(f"logger '{name}' is {logger['state']}{why}")
     return problems
 

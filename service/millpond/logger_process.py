@@ -148,8 +148,9 @@ class LoggerProcess:
 
     def kill(self) -> None:
         """End it at once; `on_exit` follows."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        if self._pidfd in self._open:  # Else its number may be that of another by now.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def _rang(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -178,13 +179,20 @@ class LoggerProcess:
             data = os.read(fd, READ_BYTES)
         except BlockingIOError:
             return False
-        capture = self._captures[stream]
-        lines = capture.feed(data, self._loop.time()) if data else capture.finish()
+        if data:
+            self._say(stream, self._captures[stream].feed(data, self._loop.time()))
+        else:
+            self._finish_output(stream, fd)
+        return bool(data)
+
+    def _finish_output(self, stream: str, fd: int) -> None:
+        if fd in self._open:
+            self._say(stream, self._captures[stream].finish())
+            self._close(fd)
+
+    def _say(self, stream: str, lines: list[str]) -> None:
         for line in lines:
             log.info("logger says", logger=self._name, pid=self.pid, stream=stream, line=line)
-        if not data:
-            self._close(fd)
-        return bool(data)
 
     def _exited(self) -> None:
         # Its number is still its own until it is reaped: so end what it left behind first.
@@ -199,6 +207,7 @@ class LoggerProcess:
         self._read_last(self._status_fd, self._read_status)
         for stream, fd in self._outputs.items():
             self._read_last(fd, partial(self._read_output, stream, fd))
+            self._finish_output(stream, fd)  # Somebody may hold the other end for ever.
             dropped = self._captures[stream].dropped_bytes
             if dropped:
                 log.warning(
@@ -225,4 +234,7 @@ class LoggerProcess:
 
 
 def _crash(number: int) -> str:
-    return f"crash({signal.Signals(number).name})"
+    try:
+        return f"crash({signal.Signals(number).name})"
+    except ValueError:  # Real-time signals between the first and the last have no name.
+        return f"crash(signal {number})"

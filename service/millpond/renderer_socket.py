@@ -51,7 +51,8 @@ class Hello(msgspec.Struct):
 
     protocol: int
     pid: int
-    channels: Any = None
+    # Its form is checked here: what a stranger nests is neither walked through nor shown.
+    channels: dict[str, tuple[list[int], str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +199,10 @@ class RendererConnection:
         except PeerError as error:
             self.end(str(error))
             return
-        if self._reader.is_midway:
-            if self._deadline is None:
-                self._expect(FRAME_S, "half a frame, and not the rest")
-        elif self._deadline is not None and self.is_welcome:
-            self._relax()
+        if frames and self.is_welcome:
+            self._relax()  # The one that was expected has come.
+        if self._reader.is_midway and self._deadline is None and self._is_open:
+            self._expect(FRAME_S, "half a frame, and not the rest")
 
     def _greet(self, frames: list[Frame]) -> None:
         if not frames:
@@ -211,7 +211,7 @@ class RendererConnection:
             raise PeerError("the first frame must be a hello, and nothing may follow it")
         try:
             hello = msgspec.json.decode(frames[0].body, type=Hello)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise PeerError(f"hello: {error}") from None
         if hello.protocol != PROTOCOL_VERSION:
             raise PeerError(

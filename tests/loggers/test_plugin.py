@@ -1,5 +1,6 @@
 """Finding a logger's module: each mistake has its own message."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -192,8 +193,6 @@ def test_a_file_of_any_name_gives_its_logger(tmp_path: Path, name: str) -> None:
 
 
 def test_a_file_named_like_an_imported_module_leaves_that_in_its_place(tmp_path: Path) -> None:
-    import json
-
     write(tmp_path / "helper_of_json.py", "import json\nDUMPS = json.dumps\n")
     text = "import json\nimport helper_of_json\nTEXT = json.dumps([1])\n" + GOOD
     logger = load("file", write(tmp_path / "json.py", text))

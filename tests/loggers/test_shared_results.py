@@ -144,7 +144,7 @@ KEEPERS: dict[str, Callable[[dict[str, NDArray[Any]]], Any]] = {
     "an array on its bytes": lambda arrays: np.frombuffer(arrays["ids"], "uint8"),
     "a real part": lambda arrays: arrays["spectrum"].real,
     "an iterator": lambda arrays: iter(arrays["rgb"]),
-    "a function": lambda arrays: lambda: arrays["rgb"].mean(),
+    "a method": lambda arrays: arrays["rgb"].mean,
     "a sub-class": lambda arrays: arrays["ids"].view(np.matrix),
 }
 

@@ -1,6 +1,7 @@
 """Each channel of each slot has its own place in the shared memory."""
 
 import os
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ def test_arrays_are_aligned_apart_and_contiguous_within_a_slot(layout) -> None:
             assert start // layout.slot_bytes == slot
             regions.append((start, start + channel.size_bytes))
     regions.sort()
-    assert all(end <= start for (_, end), (start, _) in zip(regions, regions[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in pairwise(regions))
     assert regions[-1][1] <= layout.segment_bytes
 
 

@@ -63,6 +63,7 @@ def test_running_dry_in_a_full_pond_earns_nothing() -> None:
     assert slots.free_count == 0
     table.want(ANN)
     assert table.get(ANN).credit_target == CREDITS_FIRST
+    assert table.grant() == {}
 
 
 def test_nobody_gets_more_than_half_of_his_share_ahead() -> None:

@@ -293,7 +293,10 @@ class World:
             case do.ReportExit(_, cause, restart_s, is_fatal):
                 assert isinstance(self.event, on.LoggerExited)
                 assert cause == reader.last_cause
-                assert is_fatal or 0 < restart_s <= DELAY_S_MAX * 1.2
+                if restart_s is None:
+                    assert reader.is_closing or reader.is_killed, "it ended badly at the end"
+                else:
+                    assert is_fatal or 0 < restart_s <= DELAY_S_MAX * 1.2
                 reader.is_fatal = is_fatal
         return []
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from service.scripted_daemon import CHANNELS, PID, RENDERER, WATCHDOG_S, Peer, serve
+from service.scripted_daemon import CHANNELS, PID, RENDERER, WATCHDOG_S, Peer, Script, serve
 
 from millpond.client_connection import Connection
 from millpond.core.wire import HEADER, MAGIC, PROTOCOL_VERSION, Kind, pack, pack_grants
@@ -33,7 +33,7 @@ def reach(path: Path, *, within_s: float = WATCHDOG_S) -> Connection:
 
 def descriptors() -> int:
     gc.collect()  # A traceback may still hold a connection.
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @contextlib.contextmanager
@@ -41,6 +41,12 @@ def nothing_leaks() -> Iterator[None]:
     before = descriptors()
     yield
     assert descriptors() == before
+
+
+def assert_unreachable(path: Path, script: Script, *, match: str, **options: float) -> None:
+    raised = pytest.raises(DaemonUnreachable, match=match)
+    with nothing_leaks(), serve(path, script), raised:
+        reach(path, **options)
 
 
 def test_the_greeting_says_who_is_there_and_brings_the_shared_memory(path: Path) -> None:
@@ -121,9 +127,7 @@ def test_a_welcome_has_exactly_one_descriptor(path: Path, count: int) -> None:
             peer.socket.sendall(peer.welcome_bytes())
         peer.expect_end()
 
-    with nothing_leaks(), serve(path, script):
-        with pytest.raises(DaemonUnreachable, match="this is no millpond daemon: .* descriptors"):
-            reach(path)
+    assert_unreachable(path, script, match=r"this is no millpond daemon: .* descriptors")
 
 
 def test_descriptors_that_come_piece_by_piece_are_closed(path: Path) -> None:
@@ -134,9 +138,7 @@ def test_descriptors_that_come_piece_by_piece_are_closed(path: Path) -> None:
             peer.send_with_descriptors(welcome[start : start + 16], [peer.segment.fd])
         peer.expect_end()
 
-    with nothing_leaks(), serve(path, script):
-        with pytest.raises(DaemonUnreachable, match="this is no millpond daemon"):
-            reach(path)
+    assert_unreachable(path, script, match=r"this is no millpond daemon")
 
 
 def test_half_a_welcome_is_waited_for_and_what_follows_it_is_kept(path: Path) -> None:
@@ -160,9 +162,9 @@ def test_half_a_welcome_and_no_more_is_over_at_the_deadline(path: Path) -> None:
         peer.send_with_descriptors(peer.welcome_bytes()[:20], [peer.segment.fd])
         peer.expect_end()
 
-    with nothing_leaks(), serve(path, script):
-        with pytest.raises(DaemonUnreachable, match="did not answer the greeting; is it stopped"):
-            reach(path, within_s=0.2)
+    assert_unreachable(
+        path, script, match=r"did not answer the greeting; is it stopped", within_s=0.2
+    )
 
 
 def refused(body: bytes) -> bytes:
@@ -188,9 +190,7 @@ def test_what_is_no_daemon_of_ours_is_said_to_be_none(path: Path, data: bytes) -
         peer.socket.sendall(data)
         peer.expect_end()
 
-    with nothing_leaks(), serve(path, script):
-        with pytest.raises(DaemonUnreachable, match=r"d\.sock: this is no millpond daemon: "):
-            reach(path)
+    assert_unreachable(path, script, match=r"d\.sock: this is no millpond daemon: ")
 
 
 def test_another_version_is_named_with_the_remedy(path: Path) -> None:
@@ -199,9 +199,7 @@ def test_another_version_is_named_with_the_remedy(path: Path) -> None:
         peer.socket.sendall(HEADER.pack(MAGIC, 77, Kind.REFUSED, 0, 0, 0, 0, 0))
         peer.expect_end()
 
-    with nothing_leaks(), serve(path, script):
-        with pytest.raises(DaemonUnreachable, match=r"version 77 .* the same millpond on both"):
-            reach(path)
+    assert_unreachable(path, script, match=r"version 77 .* the same millpond on both")
 
 
 @pytest.mark.parametrize(
@@ -224,9 +222,7 @@ def test_a_welcome_that_cannot_be_is_refused(path: Path, wrong: dict[str, Any]) 
         peer.send_with_descriptors(peer.welcome_bytes(**wrong), [peer.segment.fd])
         peer.expect_end()
 
-    with nothing_leaks(), serve(path, script):
-        with pytest.raises(DaemonUnreachable, match="this is no millpond daemon: "):
-            reach(path)
+    assert_unreachable(path, script, match=r"this is no millpond daemon: ")
 
 
 def test_a_welcome_without_its_parts_is_refused(path: Path) -> None:
@@ -236,9 +232,7 @@ def test_a_welcome_without_its_parts_is_refused(path: Path) -> None:
         peer.send_with_descriptors(pack(Kind.WELCOME, body), [peer.segment.fd])
         peer.expect_end()
 
-    with nothing_leaks(), serve(path, script):
-        with pytest.raises(DaemonUnreachable, match="this is no millpond daemon: 'channels'"):
-            reach(path)
+    assert_unreachable(path, script, match=r"this is no millpond daemon: 'channels'")
 
 
 # A door that does not open.

@@ -8,7 +8,7 @@ that renderer; a fault of ours is an assertion, which ends the daemon.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import assert_never
+from typing import Final, assert_never
 
 from millpond.core.commands import (
     CloseLogger,
@@ -48,6 +48,8 @@ from millpond.core.lifecycle import HAS_PROCESS, Input, State
 from millpond.core.logger_record import LoggerRecord, LoggerSpec
 from millpond.core.renderer_table import RendererTable
 from millpond.core.slots import SlotRef, SlotTable
+
+CLEAN_EXIT: Final = "exit(0)"
 
 
 class Supervisor:
@@ -278,7 +280,10 @@ class Supervisor:
         if record.state is State.STOPPING:
             record.advance(Input.EXIT)
             record.deadline_s = None
-            return self._bury(logger, lost, "shutdown", f"it ended: {cause}")
+            commands = self._bury(logger, lost, "shutdown", f"it ended: {cause}")
+            if cause != CLEAN_EXIT:  # Its `end` may have failed: its last words may be missing.
+                commands.append(ReportExit(logger, cause, None, is_fatal=False))
+            return commands
         record.last_error = record.start_problem or cause
         commands = self._bury(logger, lost, cause, "")
         delay_s = record.history.record_exit(
@@ -368,18 +373,14 @@ class Supervisor:
     def _conclude(self, now_s: float) -> list[Command]:
         """See whether a stop is due, or drained, or over."""
         commands: list[Command] = []
-        if self._exit_when_done and self._is_idle() and not self.is_stopping:
-            commands += self._stop(now_s)
-        if self.is_stopping and not self._is_closed and self._is_drained():
-            commands += self._close(now_s)
+        is_done = self._exit_when_done and self.results_count and not len(self.renderers)
+        if (is_done or self.is_stopping) and not self._is_closed and self._is_drained():
+            commands += self._stop(now_s) + self._close(now_s)
         if self._is_closed and not self._is_finished:
             self._is_finished = all(record.state is State.STOPPED for record in self.loggers)
             if self._is_finished:
                 commands.append(Finish())
         return commands
-
-    def _is_idle(self) -> bool:
-        return bool(self.results_count) and not len(self.renderers) and self._is_drained()
 
     def _is_drained(self) -> bool:
         return all(record.is_drained for record in self.loggers)

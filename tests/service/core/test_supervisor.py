@@ -277,7 +277,8 @@ def test_what_is_not_drained_in_time_gets_its_outcome() -> None:
     assert pond.wake() == [KillLogger(CSV, "did not end within 5 s")]
     assert pond.now_s == 15.0
     dead = ReportDead(CSV, [ONE], "shutdown", "it ended: crash(SIGKILL)")
-    pond.play((LoggerExited(CSV, "crash(SIGKILL)"), [dead, Finish()]))
+    exited = ReportExit(CSV, "crash(SIGKILL)", None, is_fatal=False)
+    pond.play((LoggerExited(CSV, "crash(SIGKILL)"), [dead, exited, Finish()]))
 
 
 def test_what_a_closed_logger_still_releases_is_delivered() -> None:

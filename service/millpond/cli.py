@@ -116,6 +116,34 @@ def status(
     typer.echo(json.dumps(now, indent=2) if as_json else status_text(now))
 
 
+@app.command()
+def bench(
+    config: ConfigArgument,
+    rate: Annotated[
+        float | None, typer.Option(help="Results per second that you want.", min=0.001)
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="How long each run publishes.", min=0.1)] = 3.0,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False,
+    overrides: SetOption = [],  # noqa: B006
+) -> None:
+    """Measure what a configuration can do here, logger by logger, and what holds it back."""
+    from millpond.bench import bench as measure  # noqa: PLC0415
+    from millpond.config.load import load  # noqa: PLC0415
+    from millpond.machine_check import check_machine  # noqa: PLC0415
+    from millpond.module_search import check_modules  # noqa: PLC0415
+
+    try:
+        loaded = load(config, overrides=overrides)
+        modules = check_modules(loaded, search_path=logger_search_path(config))
+        check_machine(loaded)
+        report = measure(loaded, modules, seconds=seconds)
+    except ConfigError as error:
+        _fail(str(error), EXIT_CONFIG)
+    except MillpondError as error:
+        _fail(str(error), EXIT_FAILED)
+    typer.echo(json.dumps(report.to_json()) if as_json else "\n".join(report.lines(rate)))
+
+
 def status_text(now: dict[str, Any]) -> str:
     """A status for people: a head line, then a line for each logger."""
     slots = now["slots"]

@@ -287,7 +287,8 @@ def test_a_backlog_that_empties_in_time_lets_the_renderer_in(path: Path) -> None
         with accept() as peer:
             peer.sendall(refused(b'{"problem": "in you are, but go"}'))
         renderer.join(WATCHDOG_S)
-    assert problems == [f"{path}: in you are, but go"]
+    assert len(problems) == 1
+    assert problems[0].endswith(": in you are, but go")
 
 
 def test_a_path_that_no_socket_can_have_is_named_with_the_reason(tmp_path: Path) -> None:

@@ -1,122 +1,142 @@
 """Measure the result path on this machine: `make bench`.
 
 Everything is measured in one run, in turns, for this is no quiet machine: what counts is a ratio
-between two columns of one row, not the figure.
+between two columns of one row, not the figure.  The table is kept in ``RESULTS.md``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import importlib.util
+import os
+import platform
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import peers
-from numpy.typing import NDArray
+from peers import bare_ring, copies, pond, queues, sockets
+from peers.job import Measure
+from workloads import WORKLOADS
 
-import millpond
-
-TOUCH = Path(__file__).parent / "touch.py"
-WORKLOADS: Mapping[str, tuple[str, int, Mapping[str, NDArray[Any]]]] = {
-    # Name: what is read, results in a run, the arrays of a result.
-    "bare": ("nothing", 60_000, {"a": np.float32(1), "b": np.float32(2), "c": np.bool_(True)}),
-    "tiny": ("lines", 30_000, {"a": np.float32(1), "b": np.float32(2), "c": np.bool_(True)}),
-    "image": (
-        "lines",
-        4_000,
-        {
-            "rgb": np.random.default_rng(0).random((3, 256, 256), dtype=np.float32),
-            "segmentation": np.zeros((1, 256, 256), np.int32),
-            "loss": np.float32(0.5),
-        },
-    ),
-    "hd": ("lines", 600, {"rgb": np.zeros((1080, 1920, 3), np.uint8)}),
-}
+RESULTS = Path(__file__).parent / "RESULTS.md"
+Contestant = Callable[..., Measure]
+LATENCY_EVERY_S = 0.005
+LATENCY_COUNT = 600
 
 
-def pond_rate(
-    read: str, arrays: Mapping[str, NDArray[Any]], count: int, loggers: int
-) -> dict[str, float]:
-    """Results per second at the slowest logger, and CPU of all processes."""
-    with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder) / "run"
-        config = {
-            "output_dir": str(run),
-            "buffer": {"slots": peers.SLOT_COUNT},
-            "logging": {
-                "logger_modules": [
-                    {"module": str(TOUCH), "name": f"touch-{n}", "options": {"read": read}}
-                    for n in range(loggers)
-                ]
-            },
-        }
-        path = Path(folder) / "bench.yaml"
-        path.write_text(json.dumps(config))
-        daemon = subprocess.Popen(
-            [sys.executable, "-m", "millpond", "run", path, "--exit-when-done"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        channels = {name: (np.shape(a), a.dtype) for name, a in arrays.items()}
-        with millpond.connect(run, channels, claim_timeout_s=60) as pond:
-            pond.publish("warm", {}, **arrays)
-            pond.flush()
-            _wait_ready(run, loggers)
-            cpu_s = time.process_time()
-            for number in range(count):
-                pond.publish(f"{number:06d}", {"zoom": number}, **arrays)
-            pond.flush()
-            cpu_s = time.process_time() - cpu_s
-        if daemon.wait(120):
-            raise RuntimeError("the daemon lost something")
-        records = [json.loads(file.read_text()) for file in run.glob("*.touch.json")]
-    rates = [(r["count"] - 2) / (r["last_s"] - r["second_s"]) for r in records]
-    return {"rate": min(rates), "renderer_us": cpu_s / count * 1e6}
+def contestants() -> dict[str, Contestant]:
+    """Who takes part: those whose library is installed."""
+    found: dict[str, Contestant] = {
+        "millpond": pond.publish,
+        "bare ring": bare_ring.publish,
+        "queues + shm": queues.shared,
+        "pickled": queues.pickled,
+    }
+    if importlib.util.find_spec("zmq"):
+        found["pyzmq"] = sockets.publish
+    if importlib.util.find_spec("iceoryx2"):
+        from peers import iceoryx  # noqa: PLC0415
+
+        found["iceoryx2"] = iceoryx.publish
+    return found
 
 
-def _wait_ready(run: Path, loggers: int) -> None:
-    from millpond.health_client import fetch_status  # noqa: PLC0415
+def throughput(names: list[str], readers: list[int], turns: int) -> list[str]:
+    """Results per second, and CPU per result: a table in Markdown."""
+    peers = contestants()
+    lines = [
+        f"| workload | loggers | {' | '.join(peers)} | copy hot / cycling |",
+        "| --- " * (3 + len(peers)) + "|",
+    ]
+    for name in names:
+        job = WORKLOADS[name]
+        for count in readers:
+            rates: dict[str, list[float]] = {peer: [] for peer in peers}
+            cpus: dict[str, list[float]] = {peer: [] for peer in peers}
+            limits = []
+            for _ in range(turns):
+                for peer, publish in peers.items():
+                    measure = publish(job, count)
+                    rates[peer].append(measure.rate)
+                    cpus[peer].append(measure.cpu_us)
+                limits.append((copies.rate(job, slots=1), copies.rate(job, slots=256)))
+            cells = [_cell(rates[peer], cpus[peer], rates["millpond"]) for peer in peers]
+            hot, cycling = (statistics.median(limit) for limit in zip(*limits, strict=True))
+            line = f"| {name} | {count} | {' | '.join(cells)} | {hot:,.0f} / {cycling:,.0f} |"
+            print(line, flush=True)
+            lines.append(line)
+    return lines
 
-    while True:
-        rows = fetch_status(run / "health.sock")["loggers"].values()
-        if sum(row["delivered"] for row in rows) == loggers:
-            return
-        time.sleep(0.01)
+
+def _cell(rates: list[float], cpus: list[float], ours: list[float]) -> str:
+    median = statistics.median(rates)
+    spread = (max(rates) - min(rates)) / median
+    ratio = "" if rates is ours else f", {statistics.median(ours) / median:.2f}x"
+    return f"{median:,.0f} ±{spread / 2:.0%}{ratio}, {statistics.median(cpus):,.0f} µs"
+
+
+def latency(readers: list[int], turns: int) -> list[str]:
+    """From publish to log, at 200 results of `image` a second."""
+    job = replace(WORKLOADS["image"], count=LATENCY_COUNT)
+    peers = contestants()
+    lines = [f"| loggers | {' | '.join(peers)} |", "| --- " * (1 + len(peers)) + "|"]
+    for count in readers:
+        cells = []
+        for publish in peers.values():
+            found = [publish(job, count, every_s=LATENCY_EVERY_S).latencies_s for _ in range(turns)]
+            halves = statistics.median(_quantile(late, 0.5) for late in found)
+            worst = statistics.median(_quantile(late, 0.99) for late in found)
+            cells.append(f"{halves * 1e6:,.0f} / {worst * 1e6:,.0f}")
+        line = f"| {count} | {' | '.join(cells)} |"
+        print(line, flush=True)
+        lines.append(line)
+    return lines
+
+
+def _quantile(ordered: list[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def memory() -> list[str]:
+    """PSS beside the slots."""
+    found = pond.memory_mb(["csv", "json", "null"])
+    line = ", ".join(f"{name} {mb:.0f} MB" for name, mb in found.items())
+    print(line)
+    return [line]
 
 
 def main() -> None:
-    """Print a table: medians of the turns, and their ratio to the peers'."""
+    """Print the tables, and keep them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--loggers", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--loggers", type=int, nargs="+", default=[1, 4, 8])
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
+    parser.add_argument("--keep", action="store_true", help="write RESULTS.md")
     options = parser.parse_args()
-    print(
-        f"{'workload':9} {'loggers':>7} {'millpond/s':>11} {'queues/s':>9} {'copies/s':>9}"
-        f" {'x queues':>9} {'x copy':>7} {'spread':>7}"
-    )
-    for name in options.workloads:
-        read, count, arrays = WORKLOADS[name]
-        for loggers in options.loggers:
-            ours, theirs, copies = [], [], []
-            for _ in range(options.turns):
-                ours.append(pond_rate(read, arrays, count, loggers)["rate"])
-                theirs.append(peers.queues(arrays, count // 4, loggers))
-                copies.append(peers.copy_limit(arrays, count))
-            mine, queue, copy = map(statistics.median, (ours, theirs, copies))
-            spread = (max(ours) - min(ours)) / mine
-            print(
-                f"{name:9} {loggers:7} {mine:11,.0f} {queue:9,.0f} {copy:9,.0f}"
-                f" {mine / queue:9.2f} {mine / copy:7.2f} {spread:7.0%}",
-                flush=True,
-            )
+    text = [
+        "# Results",
+        "",
+        f"`python benchmarks/result_path.py {' '.join(sys.argv[1:])}`, "
+        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Python {platform.python_version()}.",
+        "",
+        "Medians; ± half the spread; N.NNx: millpond is so many times as fast; µs: CPU of all",
+        "processes per result, start-up included.",
+        "",
+        *throughput(options.workloads, options.loggers, options.turns),
+        "",
+        "From publish to log at 200 results of *image* a second, p50 / p99 in µs:",
+        "",
+        *latency(options.loggers, options.turns),
+        "",
+        "Memory beside the slots (PSS):",
+        "",
+        *memory(),
+    ]
+    if options.keep:
+        RESULTS.write_text("\n".join(text) + "\n")
 
 
 if __name__ == "__main__":

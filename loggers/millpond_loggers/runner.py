@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -49,7 +50,8 @@ class Runner:
         doorbell_fd: int,
     ) -> None:
         self._log: Callable[[Any], Any] = logger.log
-        self._flush: Callable[[], Any] | None = getattr(logger, "flush", None)
+        flush = getattr(logger, "flush", None)
+        self._flush: Callable[[], Any] | None = flush if callable(flush) else None
         self._logger = logger
         self._keeps_slots = bool(getattr(logger, "keeps_slots", False))
         self._results = results
@@ -165,9 +167,13 @@ class Runner:
         try:
             self._log(None)
         except (TypeError, AttributeError, NotImplementedError) as error:
-            # It knows neither `end` nor None, and has nothing to finish.
+            # Most likely it knows neither `end` nor None, and has nothing to finish.
             if "None" not in str(error):
                 raise
+            sys.stderr.write(
+                f"log(None) at the end raised {type(error).__name__}: {error}; "
+                "define end() if something is to be finished there\n"
+            )
 
 
 def send_status(

@@ -7,7 +7,6 @@ to one thread; a process may have several, and after a fork each process gets it
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +16,12 @@ from typing import Any, Final, Self
 
 from numpy.typing import NDArray
 
-from millpond.client_connection import Connection
+from millpond.client_connection import Connection, find_socket
 from millpond.client_values import channels_of, encode_job, write_value
 from millpond.core.layout import Channel
 from millpond.core.wire import Kind, pack
 from millpond.errors import DaemonUnreachable, InvalidResult, PondFull
 
-SOCKET_NAME: Final = "millpond.sock"
 # A call may last this much longer than its deadline: for the daemon's answer to who holds what.
 GRACE_S: Final = 0.04
 ASK_AGAIN_S: Final = 0.2  # Before the deadline, so that the answer is fresh.
@@ -74,12 +72,7 @@ class Pond:
         *,
         claim_timeout_s: float,
     ) -> None:
-        place = Path(path)
-        if place.is_dir() or (not place.exists() and place.suffix != ".sock"):
-            place /= SOCKET_NAME
-        if place.exists() and not stat.S_ISSOCK(place.stat().st_mode):
-            raise DaemonUnreachable(f"{place} is no socket: give the daemon's socket or run folder")
-        self._path = str(place)
+        self._path = str(find_socket(Path(path)))
         self._declared = None if channels is None else channels_of(channels)
         self._claim_timeout_s = claim_timeout_s
         self._published = self._accepted = self._waits = self._connects = 0

@@ -12,8 +12,10 @@ import json
 import os
 import select
 import socket
+import stat
 import time
 from collections import deque
+from pathlib import Path
 from typing import Any, Final
 
 from millpond.core.layout import Channel, channels_from_json, channels_to_json, plan
@@ -21,6 +23,7 @@ from millpond.core.wire import PROTOCOL_VERSION, Frame, FrameReader, Kind, pack,
 from millpond.errors import ChannelsRefused, DaemonUnreachable, PeerError
 from millpond.mapped_arrays import map_arrays
 
+SOCKET_NAME: Final = "millpond.sock"
 RECEIVE_BYTES: Final = 64 * 1024
 RETRY_S: Final = 0.02  # Between two tries to reach a daemon that is not there yet.
 POLL_S_MAX: Final = 1e6  # A little less than `poll` can be told; eleven days.
@@ -206,6 +209,32 @@ class Connection:
         """Close the socket.  Arrays that are still referred to stay mapped until they go."""
         self.is_closed = True
         self._socket.close()
+
+
+def find_socket(place: Path) -> Path:
+    """The socket that a path stands for: itself, or the one of a run folder.
+
+    Neither need be there yet; and as the daemon may make them at this moment, each is looked at
+    once.
+
+    Raises:
+        DaemonUnreachable: It is something else.
+    """
+    mode = _mode_of(place)
+    if stat.S_ISDIR(mode) or (not mode and place.suffix != ".sock"):
+        place /= SOCKET_NAME
+        mode = _mode_of(place)
+    if mode and not stat.S_ISSOCK(mode):
+        raise DaemonUnreachable(f"{place} is no socket: give the daemon's socket or run folder")
+    return place
+
+
+def _mode_of(place: Path) -> int:
+    """What lies there, as `stat` says it; 0 for nothing."""
+    try:
+        return place.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def _read_object(body: bytes) -> dict[str, Any]:

@@ -323,6 +323,7 @@ class Daemon:
         self._server.close()
         if self._timer is not None:
             self._timer.cancel()
+        self._supervisor = None  # It would start again what ends now.
         for process in self._processes.values():
             process.kill()
         if self._segment is not None:

@@ -30,6 +30,7 @@ def check_loggers(config: Config, modules: Mapping[str, FoundModule]) -> None:
 def _import_problem(config: Config, found: FoundModule) -> str:
     command = [
         sys.executable,
+        "-P",  # Not the current folder first: a json.py there is not the library's.
         "-m",
         "millpond_loggers.plugin",
         found.kind,

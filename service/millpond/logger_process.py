@@ -93,8 +93,9 @@ class LoggerProcess:
         with contextlib.suppress(OSError):  # Smaller where the administrator says so.
             fcntl.fcntl(self._jobs_fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         passed = [jobs_read, status_write, self._doorbell_fd, *inherited]
+        # -P: not the current folder first, for a json.py there is not the library's.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "millpond_loggers", *map(str, passed)],
+            [sys.executable, "-P", "-m", "millpond_loggers", *map(str, passed)],
             stdin=subprocess.DEVNULL,
             stdout=stdout_write,
             stderr=stderr_write,

@@ -1,4 +1,4 @@
-"""The segment as numpy arrays, for renderers and loggers."""
+"""The segment as numpy arrays, for those who write it and those who look at all of it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ import pytest
 from service.scripted_daemon import CHANNELS, RENDERER, WATCHDOG_S, Peer, serve
 
 import millpond
-from millpond.client import SOCKET_NAME, Pond
+from millpond.client import Pond
+from millpond.client_connection import SOCKET_NAME
 from millpond.core.wire import HEADER, MAGIC, Kind, pack, pack_grants
 
 DECLARED = {channel.name: (channel.shape, channel.dtype) for channel in CHANNELS}
@@ -76,10 +77,32 @@ def test_what_is_not_there_is_named(tmp_path: Path, given: str, looked_for: str)
     assert "start it: millpond run CONFIG" in str(absent.value)
 
 
-def test_a_file_that_is_no_socket_is_refused_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", ["notes.txt", "run"])
+def test_a_file_that_is_no_socket_is_refused_at_once(tmp_path: Path, given: str) -> None:
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(millpond.DaemonUnreachable, match=r"notes\.txt is no socket: give the"):
-        connect(tmp_path / "notes.txt")
+    (tmp_path / "run" / SOCKET_NAME).mkdir(parents=True)
+    with pytest.raises(millpond.DaemonUnreachable, match="is no socket: give the daemon's"):
+        connect(tmp_path / given)
+
+
+def test_a_folder_that_appears_while_it_is_looked_for_is_a_folder(tmp_path: Path) -> None:
+    """It was asked twice once, and the answers differed when the daemon started meanwhile."""
+    over = threading.Event()
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            (tmp_path / "run").mkdir()
+            (tmp_path / "run").rmdir()
+
+    flickering = threading.Thread(target=come_and_go)
+    flickering.start()
+    try:
+        for _ in range(500):
+            with pytest.raises(millpond.DaemonUnreachable, match="no daemon answers"):
+                connect(tmp_path / "run", claim_timeout_s=0)
+    finally:
+        over.set()
+        flickering.join(WATCHDOG_S)
 
 
 # Claim and publish.

@@ -1,0 +1,394 @@
+"""Logger processes that start, work, print, crash and leave things behind.
+
+Each is a real ``python -m millpond_loggers`` with a logger written for the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from structlog.testing import capture_logs
+
+from millpond.core.layout import Channel, plan
+from millpond.core.wire import Frame, Kind, pack
+from millpond.logger_process import PIPE_BYTES, LoggerProcess
+from millpond.segment import Segment
+
+WATCHDOG_S = 60.0
+LAYOUT = plan([Channel("loss", (), "float32")], 8)
+
+both_loops = pytest.mark.asyncio(loop_factories=["uvloop", "asyncio"])
+on_uvloop = pytest.mark.asyncio(loop_factories=["uvloop"])
+
+# What the loggers of these tests have in common; `begin` and `log` are given by each.
+PLUGIN = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+
+class Logger:
+    def __init__(self, root_dir, result_buffer, config):
+        self.root = Path(root_dir)
+        self.begin()
+
+    def begin(self):
+        pass
+
+    def log(self, item):
+        with (self.root / "ids").open("a") as file:
+            file.write(item["id"] + "\\n")
+
+    def end(self):
+        pass
+
+"""
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    end_s = asyncio.get_running_loop().time() + WATCHDOG_S
+    while not condition():
+        assert asyncio.get_running_loop().time() < end_s
+        await asyncio.sleep(0.002)
+
+
+class Nest:
+    """Starts logger processes and writes down what they say."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.segment = Segment(LAYOUT, 1)
+        self.frames: list[Frame] = []
+        self.rings = 0
+        self.exits: list[str] = []
+        self._processes: list[LoggerProcess] = []
+
+    def start(self, begin: str = "pass", *, setup: bytes | None = None) -> LoggerProcess:
+        """Start one whose logger does this when it is made."""
+        plugin = self.folder / "plugin.py"
+        body = "\n".join(f"        {line}" for line in begin.splitlines())
+        plugin.write_text(PLUGIN.replace("        pass\n\n    def log", f"{body}\n\n    def log"))
+        said = {
+            "index": 0,
+            "name": "tested",
+            "kind": "file",
+            "place": str(plugin),
+            "options": {},
+            "root_dir": str(self.folder),
+            "search_path": [],
+            "experiment": {},
+            **LAYOUT.to_json(),
+        }
+        segment = self.segment
+        process = LoggerProcess(
+            "tested",
+            asyncio.get_running_loop(),
+            inherited=[segment.fd_read_only, segment.control_fd_read_only, segment.acks_fds[0]],
+            setup=pack(Kind.SETUP, json.dumps(said).encode()) if setup is None else setup,
+            on_frame=self.frames.append,
+            on_doorbell=self._rang,
+            on_exit=self.exits.append,
+        )
+        self._processes.append(process)
+        return process
+
+    def _rang(self) -> None:
+        self.rings += 1
+
+    async def ready(self) -> None:
+        await until(lambda: self.frames)
+        assert [frame.kind for frame in self.frames] == [Kind.READY]
+
+    async def exited(self) -> str:
+        await until(lambda: self.exits)
+        [cause] = self.exits
+        return cause
+
+    async def read_pid(self, name: str) -> int:
+        """The pid that a logger has written into a file."""
+        path = self.folder / name
+        await until(lambda: path.exists() and path.read_text().endswith("\n"))
+        return int(path.read_text())
+
+    def want(self, generation: int) -> None:
+        """Let the logger hold every slot: it leaves alone what it does not hold."""
+        for slot in range(LAYOUT.slot_count):
+            self.segment.want[0][slot] = generation
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.kill()
+        self.segment.close()
+
+
+@pytest.fixture
+def nest(tmp_path: Path) -> Iterator[Nest]:
+    nest = Nest(tmp_path)
+    yield nest
+    nest.close()
+
+
+def job(id: str, *, slot: int = 0, padding: int = 0) -> bytes:
+    body = {"id": id, "render_args": {"padding": "x" * padding}}
+    return pack(Kind.PUBLISH, json.dumps(body).encode(), slot=slot, generation=1)
+
+
+def descriptors() -> int:
+    gc.collect()  # What earlier tests left to it is not ours.
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; its parent may not have looked yet."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def start_bystander() -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+
+
+def said(logs: list[Any]) -> list[tuple[str, str]]:
+    return [(log["stream"], log["line"]) for log in logs if log["event"] == "logger says"]
+
+
+# Work.
+
+
+@both_loops
+async def test_a_logger_says_that_it_is_ready_and_rings_when_it_has_recorded(nest: Nest) -> None:
+    process = nest.start()
+    await nest.ready()
+    nest.want(1)
+    process.send(job("a", slot=2) + job("b", slot=5))
+    await until(lambda: nest.segment.acks[0][5] == 1)
+    await until(lambda: nest.rings)
+    assert list(nest.segment.acks[0]) == [0, 0, 1, 0, 0, 1, 0, 0]
+    process.close_jobs()
+    assert await nest.exited() == "exit(0)"
+    assert (nest.folder / "ids").read_text() == "a\nb\n"
+
+
+@both_loops
+async def test_what_a_stopped_logger_does_not_read_waits_and_is_all_delivered(nest: Nest) -> None:
+    process = nest.start()
+    await nest.ready()
+    nest.want(1)
+    os.kill(process.pid, signal.SIGSTOP)
+    jobs = [job(f"{n}", slot=n % 8, padding=60_000) for n in range(60)]
+    assert sum(map(len, jobs)) > 3 * PIPE_BYTES
+    for frame in jobs:  # Nothing of this blocks, though it is thrice what the pipe holds.
+        process.send(frame)
+    process.close_jobs()  # It may finish what it was sent.
+    await asyncio.sleep(0)
+    assert not nest.exits
+    os.kill(process.pid, signal.SIGCONT)
+    assert await nest.exited() == "exit(0)"
+    assert (nest.folder / "ids").read_text().split() == [f"{n}" for n in range(60)]
+
+
+@on_uvloop
+async def test_a_set_up_larger_than_the_pipe_arrives(nest: Nest) -> None:
+    large = {
+        "index": 0,
+        "name": "tested",
+        "kind": "module",
+        "place": "millpond_loggers.null_logger",
+        "options": {},
+        "root_dir": str(nest.folder),
+        "search_path": [],
+        "experiment": {"x": "y" * 3_000_000},
+        **LAYOUT.to_json(),
+    }
+    process = nest.start(setup=pack(Kind.SETUP, json.dumps(large).encode()))
+    await nest.ready()
+    process.close_jobs()
+    assert await nest.exited() == "exit(0)"
+
+
+@on_uvloop
+async def test_a_logger_that_cannot_be_made_says_why_before_it_ends(nest: Nest) -> None:
+    nest.start("raise OSError('no disk today')")
+    assert await nest.exited() == "exit(1)"
+    [frame] = nest.frames
+    assert frame.kind == Kind.FAILED
+    assert frame.body.decode().strip().endswith("OSError: no disk today")
+
+
+# The end.
+
+
+@on_uvloop
+@pytest.mark.parametrize(
+    ("begin", "cause"),
+    [
+        ("os._exit(3)", "exit(3)"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "crash(SIGKILL)"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "crash(SIGSEGV)"),
+        ("os.kill(os.getpid(), signal.SIGRTMIN + 3)", "crash(signal 37)"),
+    ],
+)
+async def test_the_cause_of_an_end_is_told(nest: Nest, begin: str, cause: str) -> None:
+    nest.start(f"import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n{begin}")
+    assert await nest.exited() == cause
+
+
+@both_loops
+async def test_a_kill_is_told_as_an_exit_and_a_second_one_does_no_harm(nest: Nest) -> None:
+    process = nest.start()
+    process.kill()
+    process.kill()
+    assert await nest.exited() == "crash(SIGKILL)"
+    process.kill()
+    process.send(job("late"))
+    process.close_jobs()
+    process.close_jobs()
+    await asyncio.sleep(0)
+    assert nest.exits == ["crash(SIGKILL)"]
+
+
+@on_uvloop
+async def test_a_late_kill_does_not_hit_whoever_has_the_descriptor_now(nest: Nest) -> None:
+    process = nest.start()
+    process.kill()
+    await nest.exited()
+    with start_bystander() as bystander, contextlib.ExitStack() as stack:
+        while True:
+            pidfd = os.pidfd_open(bystander.pid)
+            stack.callback(os.close, pidfd)
+            if pidfd >= process._pidfd:
+                break
+        assert pidfd == process._pidfd, "the number is free again, and taken by another"
+        process.kill()
+        assert bystander.communicate(b"\n") == (None, None)
+        assert bystander.returncode == 0
+
+
+@both_loops
+async def test_garbage_on_the_status_pipe_ends_the_logger(nest: Nest) -> None:
+    with capture_logs() as logs:
+        nest.start("os.write(int(sys.argv[2]), b'garbage!' * 10)\ntime.sleep(1000)")
+        assert await nest.exited() == "crash(SIGKILL)"
+    assert nest.frames == []
+    [log] = [log for log in logs if log["event"] == "ending logger"]
+    assert "not a millpond peer" in log["problem"]
+
+
+@on_uvloop
+async def test_what_a_logger_started_ends_with_it(nest: Nest) -> None:
+    nest.start(
+        "child = subprocess.Popen(['sleep', '1000'])\n"
+        "(self.root / 'child').write_text(f'{child.pid}\\n')\n"
+        "os._exit(0)"
+    )
+    child = await nest.read_pid("child")
+    assert await nest.exited() == "exit(0)"
+    await until(lambda: is_gone(child))
+
+
+@both_loops
+async def test_somebody_who_keeps_the_pipes_open_delays_nothing_and_hides_nothing(
+    nest: Nest,
+) -> None:
+    """A child in a session of its own outlives the logger; what was printed is in the log."""
+    with capture_logs() as logs:
+        nest.start(
+            "child = subprocess.Popen(['sleep', '1000'], start_new_session=True,\n"
+            "                         pass_fds=list(map(int, sys.argv[1:4])))\n"
+            "(self.root / 'child').write_text(f'{child.pid}\\n')\n"
+            "os.write(1, b'a line\\nhalf a line')\n"
+            "os._exit(5)"
+        )
+        child = await nest.read_pid("child")
+        try:
+            assert await nest.exited() == "exit(5)"
+            assert not is_gone(child)
+        finally:
+            os.kill(child, signal.SIGKILL)
+    assert said(logs) == [("stdout", "a line"), ("stdout", "half a line")]
+
+
+# What it prints.
+
+
+@both_loops
+async def test_every_line_is_logged_and_so_is_a_last_one_without_an_end(nest: Nest) -> None:
+    with capture_logs() as logs:
+        process = nest.start(
+            "print('one')\nprint('two\\x1b[2J', file=sys.stderr)\n"
+            "sys.stdout.buffer.write(b'\\xff\\n' + b'three' * 3)"
+        )
+        process.close_jobs()
+        assert await nest.exited() == "exit(0)"
+    lines = said(logs)
+    assert [line for stream, line in lines if stream == "stdout"] == [
+        "one",
+        "\\xff",
+        "threethreethree",
+    ]
+    assert [line for stream, line in lines if stream == "stderr"] == ["two\\x1b[2J"]
+    assert {log["pid"] for log in logs} == {process.pid}
+
+
+@on_uvloop
+async def test_a_flood_is_cut_and_counted(nest: Nest) -> None:
+    with capture_logs() as logs:
+        nest.start("sys.stdout.write('flood\\n' * 400_000)\nsys.stdout.flush()\nos._exit(0)")
+        assert await nest.exited() == "exit(0)"
+    [dropped] = [log for log in logs if log["event"] == "logger output dropped"]
+    logged = len(said(logs))
+    assert 0 < logged < 400_000
+    assert dropped["bytes"] == (400_000 - logged) * len("flood\n")
+
+
+# Nothing is left.
+
+
+@on_uvloop
+async def test_nothing_is_left_of_logger_processes(nest: Nest) -> None:
+    before = None
+    for round_ in range(20):
+        process = nest.start()
+        process.send(job("a", padding=60_000) * 20)  # More than the pipe takes.
+        if round_ % 4 == 0:
+            await until(lambda: nest.frames)
+        process.kill()
+        assert await nest.exited() == "crash(SIGKILL)"
+        nest.exits.clear()
+        nest.frames.clear()
+        before = before or descriptors()  # The first one may open what loops keep.
+    assert descriptors() == before
+    assert not psutil.Process().children(recursive=True)
+
+
+@on_uvloop
+@pytest.mark.parametrize("spare", [0, 3, 8, 10])
+async def test_a_process_that_cannot_be_started_leaves_nothing_either(
+    nest: Nest, spare: int
+) -> None:
+    before = descriptors()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + spare, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            nest.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert descriptors() == before
+    assert not psutil.Process().children()
+    assert nest.exits == []

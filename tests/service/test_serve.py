@@ -1,0 +1,175 @@
+"""From the lock to the summary: `serve` in this process, with a renderer in a thread."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import millpond
+from millpond.config.load import load
+from millpond.config.model import Config
+from millpond.health_client import fetch_status
+from millpond.module_search import check_modules
+from millpond.run_folder import AlreadyRunning
+from millpond.serve import EXIT_LOST, EXIT_OK, serve, summary
+
+WATCHDOG_S = 60.0
+CHANNELS = {"loss": ((), "float32")}
+MOODY = """
+class Logger:
+    def __init__(self, root_dir, result_buffer, config):
+        pass
+
+    def log(self, item):
+        if item["id"] == "bad":
+            raise ValueError("do not like it")
+
+    def end(self):
+        pass
+"""
+
+
+def config(tmp_path: Path, **service: Any) -> Config:
+    (tmp_path / "moody.py").write_text(MOODY)
+    path = tmp_path / "pond.yaml"
+    path.write_text(
+        json.dumps(
+            {
+                "output_dir": str(tmp_path / "run"),
+                "buffer": {"slots": 4},
+                "logging": {"logger_modules": ["null", "./moody.py"]},
+                "service": service,
+            }
+        )
+    )
+    return load(path, environ={})
+
+
+def run(loaded: Config, renderer: Callable[[], None], *, exit_when_done: bool = True) -> int:
+    """Serve in this thread, which has the signals, until the renderer's work is done."""
+    problems: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            renderer()
+        except BaseException as problem:  # noqa: BLE001  Raised again below.
+            problems.append(problem)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    modules = check_modules(loaded)
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        return serve(
+            loaded,
+            [modules[logger.name] for logger in loaded.loggers],
+            exit_when_done=exit_when_done,
+        )
+    finally:
+        thread.join(WATCHDOG_S)
+        for problem in problems:
+            raise problem
+
+
+def publish(folder: Path, *ids: str) -> None:
+    with millpond.connect(folder, CHANNELS, claim_timeout_s=WATCHDOG_S) as pond:
+        for name in ids:
+            pond.publish(name, {}, loss=0.0)
+
+
+def test_all_delivered_is_0_and_a_line_for_each_logger(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = config(tmp_path)
+    code = run(loaded, lambda: publish(loaded.output_dir, "a", "b", "c"))
+    assert code == EXIT_OK
+    assert capsys.readouterr().out.endswith(
+        "null: 3 published = 3 delivered + 0 dead + 0 left\n"
+        "moody: 3 published = 3 delivered + 0 dead + 0 left\n"
+    )
+    left = {path.name for path in loaded.output_dir.iterdir()}
+    assert left == {"millpond.lock"}
+
+
+def test_a_lost_result_is_1_and_the_summary_says_where_the_list_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = config(tmp_path)
+    code = run(loaded, lambda: publish(loaded.output_dir, "a", "bad", "c"))
+    assert code == EXIT_LOST
+    dead = loaded.output_dir / "dead.jsonl"
+    assert capsys.readouterr().out.endswith(
+        "null: 3 published = 3 delivered + 0 dead + 0 left\n"
+        "moody: 3 published = 2 delivered + 1 dead + 0 left\n"
+        f"the lost ones are listed in {dead}\n"
+    )
+    [line] = dead.read_text().splitlines()
+    assert json.loads(line)["id"] == "bad"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    # In folders that are not there yet.
+    loaded = config(
+        tmp_path, socket=str(tmp_path / "s/r.sock"), health_socket=str(tmp_path / "s/h.sock")
+    )
+
+    def stop() -> None:
+        publish(loaded.socket_path, "a")
+        assert fetch_status(loaded.health_socket_path)["results"] == 1
+        os.kill(os.getpid(), number)
+
+    assert run(loaded, stop, exit_when_done=False) == EXIT_OK
+    assert "null: 1 published = 1 delivered" in capsys.readouterr().out
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_a_socket_in_use_is_left_alone(tmp_path: Path) -> None:
+    loaded = config(tmp_path)
+    loaded.output_dir.mkdir()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(os.fspath(loaded.health_socket_path))
+        other.listen()
+        with pytest.raises(AlreadyRunning, match=r"another program serves .*health\.sock"):
+            run(loaded, lambda: None)
+    # The folder was given back with it.
+    loaded.health_socket_path.unlink()
+    assert run(loaded, lambda: publish(loaded.output_dir, "a")) == EXIT_OK
+
+
+def row(published: int, delivered: int, dead: int, queued: int, in_window: int) -> dict[str, int]:
+    return {
+        "published": published,
+        "delivered": delivered,
+        "dead": dead,
+        "queued": queued,
+        "in_window": in_window,
+    }
+
+
+@pytest.mark.parametrize(
+    ("loggers", "text"),
+    [
+        ({}, "no renderer came; nothing was published\n"),
+        ({"csv": row(0, 0, 0, 0, 0)}, "csv: 0 published = 0 delivered + 0 dead + 0 left\n"),
+        ({"csv": row(9, 4, 0, 3, 2)}, "csv: 9 published = 4 delivered + 0 dead + 5 left\n"),
+        (
+            {"csv": row(2, 2, 0, 0, 0), "json": row(2, 1, 1, 0, 0)},
+            "csv: 2 published = 2 delivered + 0 dead + 0 left\n"
+            "json: 2 published = 1 delivered + 1 dead + 0 left\n"
+            "the lost ones are listed in runs/a/dead.jsonl\n",
+        ),
+    ],
+)
+def test_the_summary_accounts_for_every_result(loggers: dict[str, Any], text: str) -> None:
+    assert summary({"loggers": loggers, "output_dir": "runs/a"}) == text

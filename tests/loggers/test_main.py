@@ -192,7 +192,8 @@ def test_the_logger_of_the_3db_page_works_as_it_stands(
     assert (logger.folder / "details.csv").read_text() == (
         "Id,correct,zoom,name\n000001,False,1.2,a\n000002,True,1,2\n000003,True,-1,None\n"
     )
-    assert logger.stdout.read() + logger.stderr.read() == b""
+    said = logger.stdout.read() + logger.stderr.read()
+    assert said == b"" if has_return else b"define end()" in said
     assert os.read(logger.status, 100) == b""
 
 

@@ -20,6 +20,7 @@ from millpond.core.supervisor import Supervisor
 
 DRAIN_S = 10.0
 START_S = 60.0
+LATE_S = 1.0
 DELAY_S_MAX = 30.0
 
 
@@ -200,7 +201,10 @@ class World:
         self.feed(on.TimePassed())
         assert self.supervisor.wake_at_s is None or self.supervisor.wake_at_s > self.now_s
         for reader in self.loggers:
-            if reader.phase == "starting" and self.now_s >= reader.started_s + START_S:
+            late_s = self.now_s - (reader.started_s + START_S)
+            if reader.phase == "starting" and late_s > LATE_S:
+                reader.started_s = self.now_s  # The machine was paused.
+            elif reader.phase == "starting" and late_s >= 0:
                 assert reader.is_killed or reader.is_closing
 
     def stop(self) -> None:
@@ -369,7 +373,7 @@ class World:
     def note_end(self) -> None:
         """Find out, without asking the supervisor, whether it should be stopping now."""
         connected = [writer for writer in self.renderers.values() if not writer.is_ended]
-        if self.exit_when_done and self.published and not connected and self.is_drained():
+        if self.exit_when_done and self.joined_count and not connected and self.is_drained():
             self.is_stopping = True
         if self.is_stopping:
             is_late = isinstance(self.event, on.TimePassed) and self.now_s >= self.drain_deadline_s

@@ -16,8 +16,9 @@ from typing import Any
 
 import orjson
 
-from millpond.core.layout import ACK_HEADER_WORDS, Layout, channels_from_json, plan
+from millpond.core.layout import Layout, channels_from_json, plan
 from millpond.core.wire import SETUP_BYTES_MAX, Frame, FrameReader, Kind
+from millpond.errors import ConfigError
 from millpond_loggers.plugin import PluginError, load
 from millpond_loggers.runner import READ_BYTES, Runner, send_status
 from millpond_loggers.shared_results import SharedResults
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> int:
     results = SharedResults(layout, segment_fd, regid=setup["index"] + 1)
     try:
         logger = _make(setup, results)
-    except PluginError as error:
+    except (PluginError, ConfigError) as error:
         send_status(status_fd, Kind.FAILED, str(error))
         return 1
     except (Exception, SystemExit):  # noqa: BLE001  Whatever a user's __init__ raises is reported.
@@ -48,8 +49,8 @@ def main(arguments: list[str]) -> int:
     runner = Runner(
         logger,
         results,
-        want=_words(control_fd, layout, row=setup["index"]),
-        acks=_ack_words(acks_fd, layout),
+        want=_words(control_fd, layout, row=setup["index"], writable=False),
+        acks=_words(acks_fd, layout, row=0, writable=True),
         status_fd=status_fd,
         doorbell_fd=doorbell_fd,
     )
@@ -76,16 +77,11 @@ def _make(setup: dict[str, Any], results: SharedResults) -> Any:
     return make(setup["root_dir"], results, {**setup["experiment"], "logger": own})
 
 
-def _words(control_fd: int, layout: Layout, *, row: int) -> memoryview[int]:
-    size = os.fstat(control_fd).st_size
-    words = memoryview(mmap.mmap(control_fd, size, mmap.MAP_SHARED, mmap.PROT_READ)).cast("Q")
+def _words(fd: int, layout: Layout, *, row: int, writable: bool) -> memoryview[int]:
+    protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+    memory = mmap.mmap(fd, os.fstat(fd).st_size, mmap.MAP_SHARED, protection)
+    words = memoryview(memory).cast("Q")
     return words[row * layout.slot_count : (row + 1) * layout.slot_count]
-
-
-def _ack_words(acks_fd: int, layout: Layout) -> memoryview[int]:
-    size = os.fstat(acks_fd).st_size
-    words = memoryview(mmap.mmap(acks_fd, size)).cast("Q")
-    return words[: ACK_HEADER_WORDS + layout.slot_count]
 
 
 if __name__ == "__main__":

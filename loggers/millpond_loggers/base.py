@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from millpond_loggers.options import check_options
+
 
 class Options(BaseModel):
     """The ``options:`` of a logger in the configuration.  Unknown ones are refused."""
@@ -36,10 +38,10 @@ class ResultBuffer(Protocol):
         """The number of this logger, from 1, which `free` takes."""
 
     def __getitem__(self, result_ix: int) -> dict[str, NDArray[Any]]:
-        """The arrays of one result: read-only, valid until the result is freed."""
+        """The arrays of one result: read-only, valid until `log` returns."""
 
     def free(self, result_ix: int, regid: int) -> None:
-        """Say that this logger is done with a result.  Needless unless `keeps_slots`."""
+        """Say that this logger is done with a result.  Needless, and harmless."""
 
 
 class BaseLogger:
@@ -59,8 +61,6 @@ class BaseLogger:
     """
 
     Options: ClassVar[type[BaseModel]] = Options
-    # True: slots stay held after `log` until `free` is called for them.
-    keeps_slots: ClassVar[bool] = False
 
     def __init__(
         self, root_dir: str, result_buffer: ResultBuffer, config: Mapping[str, Any]
@@ -68,14 +68,16 @@ class BaseLogger:
         """Take note of the arguments, and check the options.
 
         Raises:
-            pydantic.ValidationError: An option is unknown or has a wrong value.
+            millpond.errors.ConfigError: An option is unknown or has a wrong value.
         """
         self.root_dir = root_dir
         self.buffer = result_buffer
         self.config = config
         own = config.get("logger", {})
         self.name: str = own.get("name", type(self).__name__)
-        self.options: Any = type(self).Options.model_validate(own.get("options", {}))
+        self.options: Any = check_options(
+            type(self).Options, own.get("options", {}), key=f"{self.name}.options"
+        )
 
     def log(self, item: dict[str, Any] | None) -> None:
         """Record one result.

@@ -1,9 +1,11 @@
-"""A logger that writes one row for each result to ``details.csv``.
+"""A logger that writes one row for each result to ``details.csv``, or to the file of an option.
 
 The columns are ``id``, then ``environment``, ``model`` and whatever else the renderer sent along,
 then the scalar channels in the order of their declaration, then the render arguments.  A result
 without one of them has an empty cell there.  When a result brings a new one, the file is copied
 once with one more column at its end, so that every row has the header's columns, always.
+
+A file that is there already is continued under its header; results that are equal have equal rows.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any, Final
 
 from millpond_loggers.base import BaseLogger, Options, ResultBuffer
 from millpond_loggers.json_logger import to_json
+from millpond_loggers.options import FileName
 from millpond_loggers.row_file import RowFile
 
 FILE_NAME: Final = "details.csv"
@@ -37,6 +40,8 @@ _TEXT_DTYPES: Final = frozenset({"float16", "float32", "complex64", "complex128"
 class CSVOptions(Options):
     """The options of the CSV logger."""
 
+    # Its name in the output folder; two CSV loggers need two.
+    file: FileName = FILE_NAME
     # Put ' before text that a spreadsheet would compute.
     escape_formulas: bool = True
 
@@ -59,7 +64,7 @@ class _Plan:
 
 
 class CSVLogger(BaseLogger):
-    """Writes ``details.csv``."""
+    """Writes the table."""
 
     Options = CSVOptions
 
@@ -79,9 +84,9 @@ class CSVLogger(BaseLogger):
         self._writer = csv.writer(self._line, lineterminator="\r\n")
         self._channels: list[_ChannelColumn] | None = None
         self._plans: dict[tuple[str, ...], _Plan] = {}
-        self._rows = RowFile(root_dir, FILE_NAME, starts_with=b"id", is_csv=True)
+        self._rows = RowFile(root_dir, self.options.file, starts_with=b"id", is_csv=True)
         try:
-            self._columns = _read_header(self._rows.header)
+            self._columns = _read_header(self._rows.header, self.options.file)
         except ValueError:
             self._rows.close()
             raise
@@ -114,7 +119,7 @@ class CSVLogger(BaseLogger):
         """Write the rows of this batch, or none of them.
 
         Raises:
-            OSError: They cannot be written; every result since the last flush must be logged again.
+            OSError: They cannot be written; no result since the last flush is recorded.
         """
         self._rows.flush()
 
@@ -224,7 +229,7 @@ def _free_name(name: str, prefix: str, taken: set[str]) -> str:
     return name
 
 
-def _read_header(header: bytes | None) -> dict[str, int]:
+def _read_header(header: bytes | None, file: str) -> dict[str, int]:
     """Name to place of the columns that the file has."""
     if header is None:
         return {}
@@ -232,7 +237,7 @@ def _read_header(header: bytes | None) -> dict[str, int]:
     columns = {name: place for place, name in enumerate(names)}
     if names[0] != "id" or len(columns) < len(names):
         raise ValueError(
-            f"{FILE_NAME} has the columns {names}, so it is not a file of this logger; "
+            f"{file} has the columns {names}, so it is not a file of this logger; "
             "move it away or choose another output folder"
         )
     return columns

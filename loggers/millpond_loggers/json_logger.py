@@ -1,8 +1,9 @@
-"""A logger that writes one JSON object for each result to ``details.log``, as 3DB has it.
+"""A logger that writes a JSON object for each result to ``details.log``, as 3DB has it.
 
 A line is, in this order: ``id``, ``environment``, ``model``, ``render_args``, whatever else the
 renderer sent along, the scalar and small channels as numbers and nested lists, ``output_type``.
-It is strict JSON: NaN and the infinities are null.  Larger arrays are left out.
+It is strict JSON: NaN and the infinities are null.  Larger arrays are left out.  The option
+``file`` gives the file another name; one that is there already is continued.
 
 ``output_type`` says in 3DB what the channel ``output`` holds.  3DB imports the evaluator to ask;
 nothing of the user's is imported here: it is ``evaluation.output_type`` of the configuration,
@@ -27,6 +28,7 @@ from pydantic import Field
 from millpond.errors import ConfigError
 from millpond_loggers.base import BaseLogger, Options, ResultBuffer
 from millpond_loggers.names import open_folder, remove_leftovers, write_atomically
+from millpond_loggers.options import FileName
 from millpond_loggers.row_file import RowFile
 
 FILE_NAME: Final = "details.log"
@@ -45,11 +47,14 @@ PLANS_MAX: Final = 256
 class JSONOptions(Options):
     """The options of the JSON logger."""
 
+    # Its name in the output folder; two JSON loggers need two.
+    file: FileName = FILE_NAME
+    # Channels with more numbers than this are left out.
     array_elements_max: int = Field(64, ge=1)
 
 
 class JSONLogger(BaseLogger):
-    """Writes ``details.log`` and, if there is a label map, ``class_maps.json``."""
+    """Writes the lines and, if there is a label map, ``class_maps.json``."""
 
     Options = JSONOptions
 
@@ -61,7 +66,7 @@ class JSONLogger(BaseLogger):
         Raises:
             ConfigError: The label map cannot be read.
             OSError: A file cannot be written.
-            ValueError: ``details.log`` is not a file of this logger.
+            ValueError: The file is not one of this logger.
         """
         super().__init__(root_dir, result_buffer, config)
         class_maps = _class_maps(config)
@@ -70,7 +75,7 @@ class JSONLogger(BaseLogger):
         self._plans: dict[tuple[str, ...], list[tuple[str, str]]] = {}  # Key, field of the item.
         if class_maps is not None:
             _write(root_dir, CLASS_MAPS_NAME, class_maps)
-        self._rows = RowFile(root_dir, FILE_NAME, starts_with=b"{")
+        self._rows = RowFile(root_dir, self.options.file, starts_with=b"{")
         self.regid = self.buffer.register()
 
     def log(self, item: dict[str, Any] | None) -> None:
@@ -84,7 +89,7 @@ class JSONLogger(BaseLogger):
         """Write the lines of this batch, or none of them.
 
         Raises:
-            OSError: They cannot be written; every result since the last flush must be logged again.
+            OSError: They cannot be written; no result since the last flush is recorded.
         """
         self._rows.flush()
 

@@ -9,7 +9,15 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
+
+import orjson
+
+from millpond.errors import ConfigError
+from millpond_loggers.options import check_options
+
+EXIT_MODULE: Final = 1
+EXIT_OPTIONS: Final = 2
 
 
 class PluginError(Exception):
@@ -96,14 +104,28 @@ def _suggestion(module: ModuleType) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Try to load one: ``python -m millpond_loggers.plugin KIND PLACE FOLDER...``."""
+    """Try to load one: ``python -m millpond_loggers.plugin KIND PLACE FOLDER...``.
+
+    Its options come as JSON on the standard input; nothing there is no options.  The logger is not
+    made, so nothing is written.
+
+    Returns:
+        0, or which of the two is wrong: `EXIT_MODULE` or `EXIT_OPTIONS`.
+    """
     kind, place, *folders = arguments
+    options = orjson.loads(sys.stdin.buffer.read() or b"{}")
     sys.path.extend(folders)
     try:
-        load(kind, place)
+        # A class without `Options` takes what it likes.
+        model: Any = getattr(load(kind, place), "Options", None)
+        if hasattr(model, "model_validate"):
+            check_options(model, options)
     except PluginError as error:
         sys.stderr.write(f"{error}\n")
-        return 1
+        return EXIT_MODULE
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_OPTIONS
     return 0
 
 

@@ -1,9 +1,9 @@
 """A text file to which rows are appended, and which no crash leaves with half a row.
 
 Rows wait in memory until `RowFile.flush`, which writes them or, if the disk will not have them,
-leaves the file as it was.  What a crash tore off is cut when the file is opened again.  The rows
-that were written but not released when the logger died will be delivered again; those that are
-in the file already, byte for byte, are then left out.
+leaves the file as it was.  When the file is opened again, a last row that a crash has torn is cut
+off, and rows go on behind it.  Every row is written as it comes, also one that is there already:
+two results may well be the same.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import errno
 import fcntl
 import logging
 import os
-from collections import Counter
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
@@ -30,9 +30,9 @@ log = logging.getLogger(__name__)
 BLOCK_BYTES: Final = 1 << 20
 # A longer end without a newline was hardly torn by a crash: the file is someone else's.
 TORN_BYTES_MAX: Final = 16 << 20
-# The rows that may be delivered again: as many as the widest window has, if they fit.
-REPEATED_ROWS_MAX: Final = 65_536
-REPEATED_BYTES_MAX: Final = 16 << 20
+# An earlier process of this logger, whose daemon was killed, may still be writing its last rows.
+LOCK_S: Final = 5.0
+LOCK_PAUSE_S: Final = 0.05
 
 
 class RowFile:
@@ -55,14 +55,13 @@ class RowFile:
             is_csv: The first row is a header, and a newline between double quotes ends no row.
 
         Raises:
-            OSError: It cannot be opened, is a symlink, or another logger is writing to it.
+            OSError: It cannot be opened, is a symlink, or another logger still writes to it after
+                `LOCK_S`.
             ValueError: It is not a file of ours.  Nothing has changed.
         """
         self._name = name
         self._is_csv = is_csv
         self._waiting: list[bytes] = []
-        self._left_out: list[bytes] = []  # Of this batch.
-        self._repeats_within = REPEATED_ROWS_MAX
         self._cut_at: int | None = None  # Where a failed batch began that could not be cut off.
         self._file = -1
         self._folder = open_folder(root_dir)
@@ -72,16 +71,12 @@ class RowFile:
             self._check_start(starts_with)
             self._mend()
             self.header: bytes | None = next(self._rows(), None) if is_csv else None
-            self._repeats = Counter(self._last_rows())
         except BaseException:
             self._close_descriptors()
             raise
-        self._repeats_within = REPEATED_ROWS_MAX
 
     def append(self, row: bytes) -> None:
         """Take a row, which ends with a newline, to be written by `flush`."""
-        if self._repeats and self._is_repeat(row):
-            return
         self._waiting.append(row)
 
     def flush(self) -> None:
@@ -89,18 +84,14 @@ class RowFile:
 
         Raises:
             OSError: They could not be written.  The file is what it was, and the rows are
-                forgotten: every result since the last flush must be logged again.
+                forgotten: no result since the last flush is recorded.
         """
         content = b"".join(self._waiting)
         try:
             if content:
                 self._write(content)
-        except OSError:
-            self._repeats.update(self._left_out)
-            raise
         finally:
             self._waiting.clear()
-            self._left_out.clear()
 
     def widen(self, header: bytes, padding: bytes) -> None:
         """Replace the header, and put `padding` at the end of every row, before its newline.
@@ -122,8 +113,6 @@ class RowFile:
             self._file = self._open()
         self.header = header
         self._waiting = [row[:-1] + end for row in self._waiting]
-        self._left_out = [row[:-1] + end for row in self._left_out]
-        self._repeats = Counter({row[:-1] + end: n for row, n in self._repeats.items()})
 
     def close(self) -> None:
         """Write what waits, and close.  The second time does nothing."""
@@ -135,17 +124,40 @@ class RowFile:
             self._close_descriptors()
 
     def _open(self) -> int:
-        file = open_beneath(self._folder, self._name, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        """Open the file that has the name, alone; wait for one who is about to finish with it."""
+        deadline_s = time.monotonic() + LOCK_S
+        is_told = False
+        while True:
+            file = open_beneath(self._folder, self._name, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+            if self._is_ours(file):
+                return file
+            os.close(file)
+            if time.monotonic() >= deadline_s:
+                raise BlockingIOError(
+                    errno.EWOULDBLOCK,
+                    "another logger is writing to this file; give one of the two loggers another "
+                    "`options: {file: ...}`",
+                    self._name,
+                )
+            if not is_told:
+                log.warning("file is locked, waiting file=%s wait_s=%g", self._name, LOCK_S)
+                is_told = True
+            time.sleep(LOCK_PAUSE_S)
+
+    def _is_ours(self, file: int) -> bool:
+        """Whether nobody else has the file, and it is still the one that has the name."""
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as problem:
-            os.close(file)
-            raise BlockingIOError(
-                errno.EWOULDBLOCK, "another logger is writing to this file", self._name
-            ) from problem
+        except BlockingIOError:
+            return False
         except OSError as problem:
             log.warning("file cannot be locked file=%s error=%s", self._name, problem)
-        return file
+        # Who had it may have put a wider copy in its place before it went.
+        try:
+            named = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(named, os.fstat(file))
 
     def _close_descriptors(self) -> None:
         for descriptor in (self._file, self._folder):
@@ -170,20 +182,6 @@ class RowFile:
         if self._cut_at is not None:
             os.ftruncate(self._file, self._cut_at)
             self._cut_at = None
-
-    def _is_repeat(self, row: bytes) -> bool:
-        """Whether the row is in the file already; each row in the file answers for one."""
-        self._repeats_within -= 1
-        count = self._repeats.get(row, 0)
-        if count:
-            self._left_out.append(row)
-            if count > 1:
-                self._repeats[row] = count - 1
-            else:
-                del self._repeats[row]
-        elif self._repeats_within <= 0:
-            self._repeats.clear()  # What comes now was never delivered to a dead process.
-        return count > 0
 
     def _check_start(self, starts_with: bytes) -> None:
         start = os.pread(self._file, len(starts_with), 0)
@@ -243,23 +241,6 @@ class RowFile:
                 if not is_odd:
                     yield lines[0] if len(lines) == 1 else b"".join(lines)
                     lines.clear()
-
-    def _last_rows(self) -> list[bytes]:
-        size = os.fstat(self._file).st_size
-        start = max(0, size - REPEATED_BYTES_MAX)
-        lines = self._read(start, size).split(b"\n")[:-1]
-        rows: list[bytes] = []
-        part, is_odd = b"", False
-        # From the end: a row begins where the quotes from there to its end are even.
-        for line in reversed(lines):
-            part = line + b"\n" + part
-            is_odd ^= self._is_csv and bool(line.count(b'"') & 1)
-            if not is_odd:
-                rows.append(part)
-                part = b""
-                if len(rows) == REPEATED_ROWS_MAX:
-                    break
-        return rows
 
     def _copy_widened(self, copy: int, header: bytes, end: bytes) -> None:
         rows = self._rows()

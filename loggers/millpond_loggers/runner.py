@@ -6,7 +6,6 @@ one ring of the doorbell.  The runner releases, so no logger can forget to.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
@@ -16,7 +15,6 @@ from typing import Any, Final
 
 import orjson
 
-from millpond.core.layout import ACK_HEADER_WORDS, STARTED_COUNT, STARTED_SLOT
 from millpond.core.wire import Frame, FrameReader, Kind, pack
 from millpond_loggers.shared_results import KeptArrayError, SharedResults
 
@@ -34,7 +32,7 @@ class Runner:
         logger: What was made of the user's class.
         results: Its buffer.
         want: The daemon's words for this logger: the generation wanted in each slot.
-        acks: This logger's words; see `ACK_HEADER_WORDS`.
+        acks: This logger's words: the generation that it has released of each slot.
         status_fd: The pipe to the daemon.
         doorbell_fd: An eventfd.
     """
@@ -53,15 +51,12 @@ class Runner:
         flush = getattr(logger, "flush", None)
         self._flush: Callable[[], Any] | None = flush if callable(flush) else None
         self._logger = logger
-        self._keeps_slots = bool(getattr(logger, "keeps_slots", False))
         self._results = results
         self._want = want
-        self._header = acks[:ACK_HEADER_WORDS]
-        self._acks = acks[ACK_HEADER_WORDS:]
+        self._acks = acks
         self._status_fd = status_fd
         self._doorbell_fd = doorbell_fd
-        self._pending: dict[int, int] = {}  # Logged and not yet released: slot to generation.
-        self._started_count = 0
+        self._logged: list[tuple[int, int]] = []  # (slot, generation), not yet released.
 
     def run(self, jobs_fd: int, reader: FrameReader, first: list[Frame]) -> None:
         """Feed the logger until the daemon closes the pipe; then end it.
@@ -89,65 +84,41 @@ class Runner:
 
     def _run_one(self, frame: Frame) -> None:
         slot = frame.slot
-        self._started_count += 1
-        self._header[STARTED_SLOT] = slot + 1
-        self._header[STARTED_COUNT] = self._started_count
         self._results.open(slot)
         try:
             item = orjson.loads(frame.body)
             item["result_ix"] = slot
             self._log(item)
         except Exception:  # noqa: BLE001  Whatever a user's `log` raises is reported, and it goes on.
+            self._results.forget(slot)
             self._raised(slot, frame.generation, traceback.format_exc())
-            return
-        if self._keeps_slots:
-            self._pending[slot] = frame.generation
             return
         try:
             self._results.close(slot)
         except KeptArrayError as error:
             self._raised(slot, frame.generation, str(error))
         else:
-            self._pending[slot] = frame.generation
+            self._logged.append((slot, frame.generation))
 
     def _release(self) -> None:
-        """Flush, then release what the logger is done with, then ring."""
-        if self._keeps_slots:
-            done = {slot: self._pending[slot] for slot in self._results.freed & set(self._pending)}
-        else:
-            done = self._pending
-        if not done:
+        """Flush, then release what was logged since the last time, then ring."""
+        if not self._logged:
             return
-        problem = self._flush_problem()
-        for slot, generation in list(done.items()):
-            del self._pending[slot]
-            kept = self._close_kept(slot)
-            if problem or kept:
-                self._raised(slot, generation, problem or kept)
-            else:
-                self._acks[slot] = generation
-        os.eventfd_write(self._doorbell_fd, 1)
-
-    def _flush_problem(self) -> str:
-        if self._flush is not None:
-            try:
+        try:
+            if self._flush is not None:
                 self._flush()
-            except Exception:  # noqa: BLE001  A failed flush is reported for every result in it.
-                return traceback.format_exc()
-        return ""
-
-    def _close_kept(self, slot: int) -> str:
-        if self._keeps_slots:
-            try:
-                self._results.close(slot)
-            except KeptArrayError as error:
-                return str(error)
-        return ""
+        except Exception:  # noqa: BLE001  A failed flush is reported for every result in it.
+            problem = traceback.format_exc()
+            for slot, generation in self._logged:
+                self._raised(slot, generation, problem)
+        else:
+            for slot, generation in self._logged:
+                self._acks[slot] = generation
+            os.eventfd_write(self._doorbell_fd, 1)
+        self._logged.clear()
 
     def _raised(self, slot: int, generation: int, problem: str) -> None:
         """Tell the daemon that a result is not recorded; it ends the hold."""
-        with contextlib.suppress(KeptArrayError):
-            self._results.close(slot)
         send_status(self._status_fd, Kind.RAISED, problem, slot=slot, generation=generation)
 
     def _end(self) -> None:
@@ -157,11 +128,6 @@ class Runner:
             end()
         else:
             self._log_none()
-        # What it kept till now is recorded, and nothing can be overwritten under it any more.
-        for slot, generation in self._pending.items():
-            self._acks[slot] = generation
-        if self._pending:
-            os.eventfd_write(self._doorbell_fd, 1)
 
     def _log_none(self) -> None:
         try:

@@ -39,7 +39,6 @@ class SharedResults:
             for channel, offset in zip(layout.channels, layout.offsets, strict=True)
         ]
         self._lent: dict[int, list[weakref.ref[NDArray[Any]]]] = {}  # For each open slot.
-        self.freed: set[int] = set()  # Open slots that the logger says it is done with.
 
     def register(self) -> int:
         """The number of this logger."""
@@ -65,10 +64,7 @@ class SharedResults:
         return arrays
 
     def free(self, result_ix: int, regid: int) -> None:
-        """Note that the logger is done with a result; twice, or late, is harmless."""
-        del regid
-        if result_ix in self._lent:
-            self.freed.add(result_ix)
+        """Take note of nothing: the runner releases, when `log` and `flush` have returned."""
 
     def open(self, slot: int) -> None:
         """Let the logger see a slot; the runner's."""
@@ -80,7 +76,6 @@ class SharedResults:
         Raises:
             KeptArrayError: The logger still refers to an array of it.  It is hidden all the same.
         """
-        self.freed.discard(slot)
         lent = self._lent.pop(slot, ())
         if any(array() is not None for array in lent):
             gc.collect()  # A cycle is not a keeper.
@@ -89,3 +84,7 @@ class SharedResults:
                     "an array of this result is still referred to after log() returned, and its "
                     "memory will be overwritten: keep a copy of it (array.copy())"
                 )
+
+    def forget(self, slot: int) -> None:
+        """Hide a slot whose `log` raised, whatever is still referred to; the runner's."""
+        self._lent.pop(slot, None)

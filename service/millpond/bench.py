@@ -80,7 +80,7 @@ class Report:
         lines.append(f"all together: {self.together.rate:,.0f}/s; the slowest is {slowest}")
         if rate:
             lines += [
-                f"{name}: {speed.rate:,.0f}/s, {math.ceil(rate / speed.rate)} times too slow"
+                f"{name}: {speed.rate:,.0f}/s, must be {rate / speed.rate:.1f} times as fast"
                 f" for {rate:,.0f}/s"
                 for name, speed in self.alone.items()
                 if speed.rate < rate

@@ -100,7 +100,10 @@ def check(config: ConfigArgument, overrides: SetOption = []) -> None:  # noqa: B
 @app.command()
 def status(
     where: Annotated[
-        Path, typer.Argument(help="A run folder, a health socket, or the YAML file of the run.")
+        Path,
+        typer.Argument(
+            help="A run folder, a health socket, or the YAML file of the run.", metavar="WHERE"
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False,
 ) -> None:
@@ -108,11 +111,14 @@ def status(
     from millpond.health_client import fetch_status, health_socket_of  # noqa: PLC0415
 
     try:
-        now = fetch_status(health_socket_of(where))
+        health_socket = health_socket_of(where)
     except ConfigError as error:
         _fail(str(error), EXIT_CONFIG)
+    try:
+        now = fetch_status(health_socket)
     except OSError as error:
-        _fail(f"no daemon answers at {where}: {error.strerror or error}", EXIT_NOT_RUNNING)
+        problem = error.strerror or error
+        _fail(f"no daemon answers at {health_socket}: {problem}", EXIT_NOT_RUNNING)
     typer.echo(json.dumps(now, indent=2) if as_json else status_text(now))
 
 
@@ -150,7 +156,7 @@ def status_text(now: dict[str, Any]) -> str:
     lines = [
         f"{now['name']}: {now['state']}, pid {now['pid']}, up {now['uptime_s']:.0f} s, "
         f"{now['results']} results, {slots['free']} of {slots['total']} slots free, "
-        f"{len(now['renderers'])} renderers"
+        f"renderers: {len(now['renderers'])}"
     ]
     for name, row in now["loggers"].items():
         lag = row["queued"] + row["in_window"]

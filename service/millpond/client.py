@@ -140,7 +140,7 @@ class Pond:
             DaemonUnreachable: It did not in time.
         """
         connection = self._connection
-        if connection is None or not connection.unaccepted or self._pid != os.getpid():
+        if connection is None or not connection.unaccepted:
             return
         timeout_s = self._claim_timeout_s if timeout_s is None else timeout_s
         deadline_s = time.monotonic() + timeout_s
@@ -186,7 +186,7 @@ class Pond:
         body: bytes,
     ) -> None:
         """Send what a `Slot` publishes; for its use only."""
-        if connection.is_closed or self._pid != os.getpid():
+        if connection.is_closed:
             raise DaemonUnreachable(
                 f"{self._path}: result {id!r} not sent: the connection that gave its slot is over"
             )
@@ -210,7 +210,7 @@ class Pond:
 
     def give_back(self, connection: Connection, ref: tuple[int, int]) -> None:
         """Return the slot of a `Slot` that was not published; for its use only."""
-        if connection.is_closed or self._pid != os.getpid():
+        if connection.is_closed:
             return  # The daemon took it back when the connection ended, or it is our parent's.
         slot, generation = ref
         frame = pack(Kind.RETURN, slot=slot, renderer=connection.renderer, generation=generation)
@@ -274,30 +274,33 @@ class Pond:
             self._wait_s_max = max(self._wait_s_max, waited_s)
 
     def _ask_for_slot(self, connection: Connection, timeout_s: float, deadline_s: float) -> None:
-        """Ask the daemon, and ask again shortly before the deadline: so an answer proves life."""
-        limit_s = deadline_s + GRACE_S
-        want = pack(Kind.WANT, renderer=connection.renderer)
-        for asked_until_s in (deadline_s - min(ASK_AGAIN_S, timeout_s / 2), limit_s):
-            answers = connection.answers
+        """Say that we wait; shortly before the deadline ask who holds the slots.
+
+        The answer to that also tells a full pond from a daemon that is stopped.
+        """
+        early_s = deadline_s - min(ASK_AGAIN_S, timeout_s / 2)
+        for asks_who, until_s, grace_s in ((False, early_s, 0.0), (True, deadline_s, GRACE_S)):
             if connection.is_closing:
                 raise DaemonUnreachable(f"{self._path}: the daemon is shutting down")
-            connection.send(want, limit_s)
-            while not connection.credits and not connection.is_closing:
-                is_answered = connection.answers > answers
-                until_s = deadline_s if is_answered else limit_s
-                until_s = min(until_s, asked_until_s)
-                if not connection.wait(until_s) and time.monotonic() >= until_s:
-                    break
+            connection.want(asks_who=asks_who, deadline_s=deadline_s + GRACE_S)
+            self._wait_for_credit(connection, until_s, grace_s)
             if connection.credits:
                 return
         if connection.is_closing:
             raise DaemonUnreachable(f"{self._path}: the daemon is shutting down")
-        if connection.answers == answers:
+        if not connection.is_answered:
             raise DaemonUnreachable(
                 f"{self._path}: the daemon (pid {connection.daemon_pid}) did not answer within "
                 f"{timeout_s:g} s; is it stopped or overloaded?"
             )
         raise PondFull(f"no free slot for {timeout_s:.1f} s: {connection.holders}")
+
+    def _wait_for_credit(self, connection: Connection, until_s: float, grace_s: float) -> None:
+        """Wait for a slot; by `grace_s` longer for an answer that is still to come."""
+        while not connection.credits and not connection.is_closing:
+            end_s = until_s if connection.is_answered else until_s + grace_s
+            if not connection.wait(end_s) and time.monotonic() >= end_s:
+                return
 
 
 class Slot:

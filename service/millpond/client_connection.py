@@ -14,6 +14,7 @@ import select
 import socket
 import stat
 import time
+import weakref
 from collections import deque
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,19 @@ RETRY_S: Final = 0.02  # Between two tries to reach a daemon that is not there y
 POLL_S_MAX: Final = 1e6  # A little less than `poll` can be told; eleven days.
 # What reading the words of something else than a daemon of ours may raise.
 NONSENSE: Final = (PeerError, ValueError, KeyError, TypeError, RecursionError)
+
+# A child of a fork has the socket too.  It must let go, or the daemon would not notice its
+# parent's death; what it does itself goes over a connection of its own.
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def _close_inherited() -> None:
+    for connection in list(_connections):
+        connection.unaccepted.clear()  # The parent's matter.
+        connection.close()
+
+
+os.register_at_fork(after_in_child=_close_inherited)
 
 
 class Connection:
@@ -53,11 +67,13 @@ class Connection:
         self.accepted = 0
         self.unaccepted: deque[tuple[int, str]] = deque()  # (sequence, id), oldest first.
         self.holders = ""
-        self.answers = 0  # To WANT.
+        self._questions = 0  # Numbers each WANT,
+        self._answered = 0  # and this is the number of the last one that was answered.
         self.is_closing = False  # The daemon gives no more slots.
         self.is_closed = False
         self._reader = FrameReader()
         self._socket = _reach(path, deadline_s)
+        _connections.add(self)
         try:
             self._begin(channels, deadline_s)
         except BaseException:
@@ -104,7 +120,7 @@ class Connection:
         if answer.kind != Kind.WELCOME or len(descriptors) != 1:
             raise PeerError(f"frame of kind {answer.kind} with {len(descriptors)} descriptors")
         for frame in frames[1:]:
-            self._take(frame.kind, frame.sequence, frame.body)
+            self._take(frame)
         return body
 
     def _receive_with_descriptors(self, descriptors: list[int]) -> bytes:
@@ -131,15 +147,19 @@ class Connection:
             DaemonUnreachable: The connection is lost.
         """
         view = memoryview(data)
-        while view:
-            try:
-                view = view[self._socket.send(view, socket.MSG_NOSIGNAL) :]
-            except BlockingIOError:
-                # Part of a frame may be out: after this the connection is of no use.
-                if not self._poll(select.POLLOUT, deadline_s):
-                    raise self.lost("the daemon does not read; is it stopped?") from None
-            except OSError as error:
-                raise self._parted(error) from None
+        try:
+            while view:
+                try:
+                    view = view[self._socket.send(view, socket.MSG_NOSIGNAL) :]
+                except BlockingIOError:
+                    if not self._poll(select.POLLOUT, deadline_s):
+                        raise self.lost("the daemon does not read; is it stopped?") from None
+                except OSError as error:
+                    raise self._parted(error) from None
+        except BaseException:
+            # Part of a frame may be out (Ctrl-C is enough): after this it is of no use.
+            self.close()
+            raise
 
     def _parted(self, error: OSError) -> DaemonUnreachable:
         """The error for a connection that takes nothing more: what the daemon said last."""
@@ -162,25 +182,38 @@ class Connection:
             raise self.lost("the daemon ended")
         try:
             for frame in self._reader.feed(data):
-                self._take(frame.kind, frame.sequence, frame.body)
+                self._take(frame)
         except NONSENSE as error:
             raise self.lost(f"this is no millpond daemon: {error}") from None
         return True
 
-    def _take(self, kind: int, sequence: int, body: bytes) -> None:
-        if kind in (Kind.GRANT, Kind.HOLDERS, Kind.SYNC):
-            self.accepted = sequence
-            while self.unaccepted and self.unaccepted[0][0] <= sequence:
+    def _take(self, frame: Frame) -> None:
+        if frame.kind in (Kind.GRANT, Kind.HOLDERS, Kind.SYNC):
+            self.accepted = frame.sequence
+            while self.unaccepted and self.unaccepted[0][0] <= frame.sequence:
                 self.unaccepted.popleft()
-        if kind == Kind.GRANT:
-            self.credits += unpack_grants(body)
-        elif kind == Kind.HOLDERS:
-            self.holders = body.decode()
-            self.answers += 1
-        elif kind == Kind.CLOSING:
+        if frame.kind == Kind.GRANT:
+            self.credits += unpack_grants(frame.body)
+        elif frame.kind == Kind.HOLDERS:
+            self.holders = frame.body.decode()
+            self._answered = frame.generation
+        elif frame.kind == Kind.CLOSING:
             self.is_closing = True
-        elif kind == Kind.REFUSED:
-            raise self.lost(str(_read_object(body)["problem"]))
+        elif frame.kind == Kind.REFUSED:
+            raise self.lost(str(_read_object(frame.body)["problem"]))
+
+    def want(self, *, asks_who: bool, deadline_s: float) -> None:
+        """Say that we wait for a slot, and perhaps ask who holds them."""
+        self._questions += 1
+        frame = pack(
+            Kind.WANT, slot=int(asks_who), renderer=self.renderer, generation=self._questions
+        )
+        self.send(frame, deadline_s)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the last question was answered."""
+        return self._answered == self._questions
 
     def wait(self, deadline_s: float) -> bool:
         """Wait until something came, and take it in; False at the deadline."""

@@ -41,7 +41,6 @@ from millpond.core.events import (
     LoggerRaised,
     LoggerReady,
     LoggerSpawned,
-    RendererJoined,
     StopNow,
     StopRequested,
     TimePassed,
@@ -53,11 +52,11 @@ from millpond.core.restart import RestartPolicy
 from millpond.core.slots import SlotTable
 from millpond.core.supervisor import Supervisor
 from millpond.core.wire import Frame, Kind, pack_grants
-from millpond.errors import ChannelsRefused
+from millpond.errors import ChannelsRefused, MillpondError
 from millpond.logger_process import LoggerProcess
 from millpond.machine_check import check_memory
 from millpond.module_search import FoundModule
-from millpond.renderer_socket import Host, RendererServer
+from millpond.renderer_socket import Host, RendererConnection, RendererServer
 from millpond.reports import Reports
 from millpond.run_folder import RunFolder
 from millpond.segment import Segment
@@ -102,18 +101,28 @@ class Daemon:
         self._is_dispatching = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s: float | None = None
-        if config.buffer.declared is not None:
-            self._open_pond(config.buffer.declared)
+        self._stops = 0  # How often an operator asked for it.
+        self._server: RendererServer | None = None
+
+    # The pond.
+
+    def start(self) -> None:
+        """Listen for renderers, and start the loggers if the channels are known.
+
+        Raises:
+            MillpondError: The memory cannot be had.
+            OSError: The socket cannot be made.
+        """
+        config = self._config
         host = Host(
             welcome=self._welcome,
-            joined=lambda renderer, pid: self.dispatch(RendererJoined(renderer, pid)),
             dispatch=self.dispatch,
             allow_uids=config.service.allow_uids,
             renderers_max=config.service.renderers_max,
         )
-        self._server = RendererServer(config.socket_path, loop, host)
-
-    # The pond.
+        self._server = RendererServer(config.socket_path, self._loop, host)
+        if config.buffer.declared is not None:
+            self._open_pond(config.buffer.declared)
 
     def _open_pond(self, channels: tuple[Channel, ...]) -> None:
         """Make the shared memory and start the loggers, now that the channels are known.
@@ -182,6 +191,11 @@ class Daemon:
             ours = ", ".join(map(str, self._layout.channels))
             theirs = ", ".join(map(str, channels))
             raise ChannelsRefused(f"the pond has the channels {ours}; this renderer has {theirs}")
+        if self._supervisor is not None and self._supervisor.renderers.is_full:
+            raise MillpondError(
+                f"busy: {self._layout.slot_count} slots are too few for one more renderer; "
+                "raise buffer.slots"
+            )
         body = {"renderer": renderer, "pid": os.getpid(), **self._layout.to_json()}
         return body, self._segment.fd
 
@@ -227,8 +241,7 @@ class Daemon:
             case TellClosing(renderer):
                 self._tell(renderer, Kind.CLOSING)
             case EndRenderer(renderer, problem):
-                connection = self._server.connections.get(renderer)
-                if connection is not None:
+                if (connection := self._connection(renderer)) is not None:
                     connection.end(problem)
             case SpawnLogger(logger):
                 self._spawn(logger)
@@ -251,9 +264,11 @@ class Daemon:
                 assert_never(command)
 
     def _tell(self, renderer: int, kind: Kind, body: bytes = b"") -> None:
-        connection = self._server.connections.get(renderer)
-        if connection is not None:
+        if (connection := self._connection(renderer)) is not None:
             connection.send(kind, body)
+
+    def _connection(self, renderer: int) -> RendererConnection | None:
+        return None if self._server is None else self._server.connections.get(renderer)
 
     # Loggers.
 
@@ -296,6 +311,9 @@ class Daemon:
             self.dispatch(LoggerFailed(logger, text))
         elif frame.kind == Kind.RAISED:
             self.dispatch(LoggerRaised(logger, frame.slot, frame.generation, text))
+        else:
+            log.error("ending logger", logger=self._name(logger), problem=f"frame of {frame.kind}")
+            self._processes[logger].kill()
 
     def _logger_exited(self, logger: int, cause: str) -> None:
         del self._processes[logger]
@@ -309,7 +327,8 @@ class Daemon:
             if not self.finished.done():
                 self.finished.set_result(None)
             return
-        again = self._supervisor.is_stopping
+        self._stops += 1
+        again = self._stops > 1
         log.info("stopping now" if again else "stopping", drain_s=self._config.service.drain_s)
         self.dispatch(StopNow() if again else StopRequested())
 
@@ -319,13 +338,14 @@ class Daemon:
             self.finished.set_exception(problem)
 
     def close(self) -> None:
-        """Let go of everything; no logger is left behind."""
-        self._server.close()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._supervisor = None  # It would start again what ends now.
+        """Let go of everything; no logger is left behind, whatever went wrong before."""
+        self._supervisor = None  # What happens from now on has no consequences.
         for process in self._processes.values():
             process.kill()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._server is not None:
+            self._server.close()
         if self._segment is not None:
             self._segment.close()
 

@@ -74,8 +74,8 @@ class HealthServer:
 def unready(status: Status) -> list[str]:
     """Why results cannot be recorded as they should be; empty when they can."""
     problems = []
-    if status["state"] in ("draining", "stopping"):
-        problems.append(f"the daemon is {status['state']}")
+    if status["state"] == "draining":
+        problems.append("the daemon is draining")
     for name, logger in status["loggers"].items():
         if logger["state"] not in ("running", "down"):
             # A traceback has lines, a reason is one.

@@ -1,7 +1,8 @@
-"""Whether this machine can run a configuration: the folder for the files, and the memory."""
+"""Whether this machine can run a configuration: the folders, the sockets, and the memory."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Sequence
@@ -27,9 +28,14 @@ def check_machine(config: Config, *, available_bytes: int | None = None) -> None
         available_bytes: Memory that may be used; None: ask the machine.
 
     Raises:
-        ConfigError: The output folder cannot be written, or the segment is too large.
+        ConfigError: The output folder cannot be written, a socket cannot be made, or the segment is
+            too large.
     """
-    _check_output_dir(config)
+    problem = _folder_problem(config.output_dir)
+    if problem:
+        raise config.error(f"{config.output_dir} cannot be written: {problem}", "output_dir")
+    _check_socket(config, "socket", config.socket_path)
+    _check_socket(config, "health_socket", config.health_socket_path)
     if config.buffer.declared is not None:
         check_memory(config, config.buffer.declared, available_bytes=available_bytes)
 
@@ -52,22 +58,34 @@ def memory_available_bytes(
     return available
 
 
-def _check_output_dir(config: Config) -> None:
-    """Make the folder and a file in it, and take away what was made."""
+def _check_socket(config: Config, key: str, path: Path) -> None:
+    """Refuse a socket that cannot be made; one that is there may be left over, or served."""
+    problem = _folder_problem(path.parent)
+    if problem:
+        problem = f"the socket {path} cannot be made: {problem}"
+    elif os.path.lexists(path) and not path.is_socket():
+        problem = f"{path} exists and is no socket: move it away, or set service.{key}"
+    if problem:
+        is_given = getattr(config.service, key) is not None
+        raise config.error(problem, *(("service", key) if is_given else ("output_dir",)))
+
+
+def _folder_problem(folder: Path) -> str:
+    """Why a folder cannot be written, or nothing; makes it and a file in it, and removes both."""
     made: list[Path] = []
-    around = (config.output_dir, *config.output_dir.parents)
     try:
-        for folder in reversed([path for path in around if not path.exists()]):
-            folder.mkdir()
-            made.append(folder)
-        with tempfile.TemporaryFile(dir=config.output_dir):
+        for path in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+            path.mkdir()
+            made.append(path)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        problem = f"{config.output_dir} cannot be written: {error.strerror}"
-        raise config.error(problem, "output_dir") from None
+        return error.strerror or str(error)
     finally:
-        for folder in reversed(made):
-            folder.rmdir()
+        for path in reversed(made):
+            with contextlib.suppress(OSError):  # Somebody has put something into it by now.
+                path.rmdir()
+    return ""
 
 
 def check_memory(

@@ -1,7 +1,8 @@
 """Finding the module of each logger without importing anything of it.
 
-Plugins run in logger processes only (FAULTS F55); here their files are looked for, so that a
-misspelled one is an error at start.  What was found is what the logger process imports.
+A plugin is a user's code: it runs in its logger process only, where it can end nothing else.  Here
+its file is looked for, so that a misspelled one is an error at start.  What was found is what the
+logger process imports.
 """
 
 from __future__ import annotations

@@ -10,47 +10,49 @@ import asyncio
 import contextlib
 import errno
 import os
+import re
 import socket
 import struct
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 import structlog
 
 from millpond.core.deliveries import Result
-from millpond.core.events import Event, RendererLeft, ResultsPublished, SlotsReturned, SlotWanted
+from millpond.core.events import (
+    Event,
+    RendererJoined,
+    RendererLeft,
+    ResultsPublished,
+    SlotsReturned,
+    SlotWanted,
+)
 from millpond.core.slots import SlotRef
 from millpond.core.wire import PROTOCOL_VERSION, Frame, FrameReader, Kind, pack
-from millpond.errors import MillpondError, PeerError
+from millpond.errors import ChannelsRefused, MillpondError, PeerError
 
 BACKLOG: Final = 128
 READ_BYTES: Final = 64 * 1024
 UNSENT_BYTES_MAX: Final = 256 * 1024  # Of a renderer that does not read.
 HELLO_S: Final = 2.0
 FRAME_S: Final = 2.0  # From the first byte of a frame to its last.
+# A deadline that is seen so late was missed by us, and what was waited for may lie in the socket.
+LATE_S: Final = 0.5
+ID_CHARACTERS_MAX: Final = 1024
+CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 ACCEPT_PAUSE_S: Final = 1.0  # When descriptors have run out.
 STRANGERS_MAX: Final = 64  # Connections that have not said hello.
 
 log = structlog.get_logger(__name__)
 
 
-class Job(msgspec.Struct):
-    """The body of a PUBLISH frame; more keys may stand beside these."""
-
-    id: Annotated[
-        str, msgspec.Meta(min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")
-    ]
-    render_args: dict[str, Any]
-
-
 class Hello(msgspec.Struct):
     """The body of a HELLO frame."""
 
     protocol: int
-    pid: int
     # Its form is checked here: what a stranger nests is neither walked through nor shown.
     channels: dict[str, tuple[list[int], str]] | None = None
 
@@ -62,14 +64,12 @@ class Host:
     Args:
         welcome: Takes the channels that a renderer declared and gives the WELCOME body and the
             segment's descriptor; raises `MillpondError` to refuse it.
-        joined: Takes the number and pid of a renderer that was welcomed.
         dispatch: Takes events.
         allow_uids: Users besides our own.
         renderers_max: How many may be connected.
     """
 
     welcome: Callable[[int, Any], tuple[dict[str, Any], int]]
-    joined: Callable[[int, int], None]
     dispatch: Callable[[Event], None]
     allow_uids: Collection[int]
     renderers_max: int
@@ -130,16 +130,15 @@ class RendererServer:
         self._next_number += 1
         connection = RendererConnection(self, peer, number=number, pid=pid)
         self.connections[number] = connection
-        strangers = sum(not other.is_welcome for other in self.connections.values())
         if uid != os.geteuid() and uid not in self.host.allow_uids:
             connection.end(f"user {uid} may not connect; add it to service.allow_uids")
-        elif len(self.connections) - strangers >= self.host.renderers_max:
-            connection.end(
-                f"busy: {self.host.renderers_max} renderers are connected; "
-                "raise service.renderers_max"
-            )
-        elif strangers > STRANGERS_MAX:
+        elif len(self.connections) - self.welcome_count > STRANGERS_MAX:
             connection.end("busy: too many connections that have not said hello")
+
+    @property
+    def welcome_count(self) -> int:
+        """How many have said hello and may publish."""
+        return sum(connection.is_welcome for connection in self.connections.values())
 
     def close(self) -> None:
         """Stop listening, end every connection, and remove the socket."""
@@ -165,7 +164,8 @@ class RendererConnection:
         self._peer = peer
         self._peer.setblocking(False)
         self._reader = FrameReader()
-        self._job = msgspec.json.Decoder(Job)
+        self._job = msgspec.json.Decoder(dict[str, Any])
+        self._question = 0  # The number of its last WANT, which an answer repeats.
         self._unsent = b""
         self._is_open = True
         self._deadline: asyncio.TimerHandle | None = None
@@ -173,7 +173,14 @@ class RendererConnection:
         self._loop.add_reader(peer, self._read)
 
     def _expect(self, delay_s: float, what: str) -> None:
-        self._deadline = self._loop.call_later(delay_s, self.end, f"{what} within {delay_s:g} s")
+        due_s = self._loop.time() + delay_s
+        self._deadline = self._loop.call_at(due_s, self._overdue, due_s, delay_s, what)
+
+    def _overdue(self, due_s: float, delay_s: float, what: str) -> None:
+        if self._loop.time() - due_s > LATE_S:
+            self._expect(delay_s, what)
+        else:
+            self.end(f"{what} within {delay_s:g} s")
 
     def _relax(self) -> None:
         if self._deadline is not None:
@@ -218,10 +225,15 @@ class RendererConnection:
                 f"protocol {hello.protocol}, this daemon speaks {PROTOCOL_VERSION}: "
                 "install the same millpond on both sides"
             )
+        host = self._server.host
+        if self._server.welcome_count >= host.renderers_max:
+            raise PeerError(
+                f"busy: {host.renderers_max} renderers are connected; raise service.renderers_max"
+            )
         try:
-            body, segment_fd = self._server.host.welcome(self.number, hello.channels)
+            body, segment_fd = host.welcome(self.number, hello.channels)
         except MillpondError as error:
-            self._refuse(str(error), about_channels=True)
+            self._refuse(str(error), about_channels=isinstance(error, ChannelsRefused))
             self.end("")
             return
         self._relax()
@@ -233,7 +245,8 @@ class RendererConnection:
         except OSError:
             self.end("")
             return
-        self._server.host.joined(self.number, self.pid)
+        log.info("renderer joined", renderer=self.number, pid=self.pid)
+        host.dispatch(RendererJoined(self.number, self.pid))
 
     def _take(self, frames: list[Frame]) -> None:
         """Turn frames into events: all results that stand together become one."""
@@ -258,14 +271,23 @@ class RendererConnection:
         if frame.renderer != self.number:
             raise PeerError(f"result of renderer {frame.renderer} from renderer {self.number}")
         try:
+            # Into plain values: so every text in it is checked, also where nobody looks here.
             job = self._job.decode(frame.body)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise PeerError(f"invalid job: {error}") from None
-        return Result(frame.slot, frame.generation, self.number, frame.sequence, job.id, frame.raw)
+        id = job.get("id")
+        if not isinstance(id, str) or not 0 < len(id) <= ID_CHARACTERS_MAX:
+            raise PeerError(f"invalid job: id must be text of 1 to {ID_CHARACTERS_MAX} characters")
+        if CONTROL_CHARACTERS.search(id):
+            raise PeerError("invalid job: id has control characters")
+        if not isinstance(job.get("render_args"), dict):
+            raise PeerError(f"invalid job '{id[:80]}': render_args must be an object")
+        return Result(frame.slot, frame.generation, self.number, frame.sequence, id, frame.raw)
 
     def _say(self, frame: Frame) -> None:
         if frame.kind == Kind.WANT:
-            self._server.host.dispatch(SlotWanted(self.number))
+            self._question = frame.generation
+            self._server.host.dispatch(SlotWanted(self.number, asks_who=bool(frame.slot)))
         elif frame.kind == Kind.RETURN:
             slots = [SlotRef(frame.slot, frame.generation)]
             self._server.host.dispatch(SlotsReturned(self.number, slots))
@@ -278,7 +300,13 @@ class RendererConnection:
         """Send a frame, with the last sequence accepted."""
         if not self._is_open:
             return
-        data = pack(kind, body, renderer=self.number, sequence=self.accepted)
+        data = pack(
+            kind,
+            body,
+            renderer=self.number,
+            generation=self._question,
+            sequence=self.accepted,
+        )
         if self._unsent:
             self._unsent += data
             if len(self._unsent) > UNSENT_BYTES_MAX:
@@ -321,4 +349,5 @@ class RendererConnection:
         self._peer.close()
         del self._server.connections[self.number]
         if self.is_welcome:
+            log.info("renderer left", renderer=self.number, pid=self.pid, results=self.accepted)
             self._server.host.dispatch(RendererLeft(self.number))

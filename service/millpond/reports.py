@@ -8,9 +8,13 @@ from typing import Final
 import structlog
 
 from millpond.core.commands import ReportDead, ReportExit
+from millpond.core.logger_record import brief
 from millpond.run_folder import RunFolder
 
 IDS_SHOWN_MAX: Final = 10  # In one line of the log; the list of the dead has them all.
+TRACEBACKS_MAX: Final = (
+    100  # Different ones; a problem that names each result is a new one each time.
+)
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +30,7 @@ class Reports:
     def __init__(self, names: Sequence[str], folder: RunFolder) -> None:
         self._names = names
         self._folder = folder
+        self._told: set[tuple[str, str]] = set()  # Problems whose traceback is in the log.
 
     def exit(self, report: ReportExit) -> None:
         """A logger ended."""
@@ -34,7 +39,7 @@ class Reports:
             log.warning("logger ended badly", logger=name, cause=report.cause)
         elif report.is_fatal:
             log.error(
-                "logger given up: it ended too often",
+                "logger given up",
                 logger=name,
                 cause=report.cause,
                 retry_s=report.restart_s,
@@ -44,18 +49,30 @@ class Reports:
             log.warning("logger ended", logger=name, cause=report.cause, restart_s=restart_s)
 
     def dead(self, report: ReportDead) -> None:
-        """Results will never reach a logger."""
+        """Results will never reach a logger.
+
+        All are in the list of the dead; the log has some ids, and each traceback once.
+        """
         name = self._names[report.logger]
         ids = [result.id for result in report.results]
+        problem = brief(report.problem)
+        if problem != report.problem.strip() and self._is_new(name, problem):
+            log.error("logger raised", logger=name, result=ids[0], traceback=report.problem)
         log.error(
             "results lost",
             logger=name,
             count=len(ids),
             reason=report.reason,
-            ids=ids[:IDS_SHOWN_MAX],
-            problem=report.problem,
+            ids=[*ids[:IDS_SHOWN_MAX], *(["..."] if len(ids) > IDS_SHOWN_MAX else [])],
+            problem=problem,
         )
         try:
-            self._folder.list_dead(name, report.results, report.reason, report.problem)
+            self._folder.list_dead(name, report.results, report.reason, problem)
         except OSError as error:
             log.error("list of lost results not written", problem=str(error), ids=ids)
+
+    def _is_new(self, name: str, problem: str) -> bool:
+        if (name, problem) in self._told or len(self._told) >= TRACEBACKS_MAX:
+            return False
+        self._told.add((name, problem))
+        return True

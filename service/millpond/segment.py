@@ -1,4 +1,4 @@
-"""The shared memory: sealed, allocated and touched at start, without a name to leak.
+"""The shared memory: sealed, every page allocated at start, without a name to leak.
 
 Renderers get the segment writable, loggers read-only; the words that decide about slots lie in
 memory of their own, and each has one writer.
@@ -12,7 +12,7 @@ import mmap
 import os
 from typing import Final
 
-from millpond.core.layout import ACK_HEADER_WORDS, WORD_BYTES, Layout
+from millpond.core.layout import WORD_BYTES, Layout
 from millpond.errors import SegmentError
 
 # Not in Python's `os` before 3.13: no execution, ever (Linux 6.3; refused with EINVAL before).
@@ -28,8 +28,7 @@ class Segment:
         logger_count: How many loggers there are.
 
     Raises:
-        SegmentError: The machine does not have that much memory.
-        OSError: It has no more descriptors, or cannot map it.
+        SegmentError: The machine does not have that much memory, or no more descriptors.
     """
 
     def __init__(self, layout: Layout, logger_count: int) -> None:
@@ -48,10 +47,13 @@ class Segment:
                 words[logger * layout.slot_count : (logger + 1) * layout.slot_count]
                 for logger in range(logger_count)
             ]
-            self.acks = [_words(fd, writable=False)[ACK_HEADER_WORDS:] for fd in self.acks_fds]
-        except (SegmentError, OSError):
+            self.acks = [_words(fd, writable=False) for fd in self.acks_fds]
+        except SegmentError:
             self.close()
             raise
+        except OSError as error:
+            self.close()
+            raise SegmentError(f"shared memory cannot be set up: {error.strerror}") from None
 
     def _make(self, purpose: str, size_bytes: int) -> int:
         """Make a sealed file in memory, of fixed size, with all its pages there."""

@@ -40,7 +40,8 @@ def serve(config: Config, modules: Sequence[FoundModule], *, exit_when_done: boo
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             status = runner.run(_run(config, modules, folder, exit_when_done=exit_when_done))
     sys.stdout.write(summary(status))
-    return EXIT_LOST if any(row["dead"] for row in status["loggers"].values()) else EXIT_OK
+    rows = status["loggers"].values()
+    return EXIT_LOST if any(row["dead"] or row["ended_badly"] for row in rows) else EXIT_OK
 
 
 async def _run(
@@ -52,6 +53,7 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)
     try:
+        daemon.start()
         # Imported while the loggers start: it takes a third of a second.
         from millpond.health import HealthServer  # noqa: PLC0415
 
@@ -92,7 +94,11 @@ def summary(status: dict[str, Any]) -> str:
         f" + {row['dead']} dead + {row['queued'] + row['in_window']} left"
         for name, row in status["loggers"].items()
     ]
-    lost = any(row["dead"] for row in status["loggers"].values())
-    if lost:
+    rows += [
+        f"{name} ended badly: its last words may be missing, see the log"
+        for name, row in status["loggers"].items()
+        if row["ended_badly"]
+    ]
+    if any(row["dead"] for row in status["loggers"].values()):
         rows.append(f"the lost ones are listed in {status['output_dir']}/dead.jsonl")
     return "".join(f"{row}\n" for row in rows or ["no renderer came; nothing was published"])

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from loggers.memory_buffer import MemoryBuffer
-from pydantic import ValidationError
 
+from millpond.errors import ConfigError
 from millpond_loggers import csv_logger
 from millpond_loggers.csv_logger import CSVLogger, Logger
 
@@ -142,7 +142,7 @@ def test_escaping_can_be_turned_off_and_spares_plain_text(tmp_path: Path) -> Non
     buffer = MemoryBuffer({"x": ((), "bool")})
     record(tmp_path, buffer, buffer.put("=1", {"a": "a=b"}), escape_formulas=False)
     assert read(tmp_path)[1] == ["=1", "False", "a=b"]
-    with pytest.raises(ValidationError, match="escape"):
+    with pytest.raises(ConfigError, match="escape"):
         record(tmp_path, buffer, escape=True)
 
 
@@ -238,28 +238,47 @@ def test_odd_ids_are_only_text(tmp_path: Path, id: str) -> None:
     assert read(tmp_path)[1][0] == id.replace("\ud800", "\\ud800")
 
 
-def test_rows_torn_at_any_byte_and_delivered_again_are_there_once(tmp_path: Path) -> None:
+def test_what_is_torn_at_any_byte_is_continued_under_its_header(tmp_path: Path) -> None:
     buffer = MemoryBuffer({"x": ((), "float32")})
-
-    def items() -> list[dict[str, Any]]:
-        return [
-            buffer.put("1", {"a": 'x "y"\nz'}),
-            buffer.put("2", {"a": -1.5}),
-            buffer.put("3,\n", {"a": "\n"}),
-        ]
-
-    def record_each() -> None:
-        logger = Logger(str(tmp_path), buffer, {})
-        for item in items():
-            logger.log(item)
-        logger.end()
-
-    record_each()
+    items = [
+        buffer.put("1", {"a": 'x "y"\nz'}),
+        buffer.put("2", {"a": -1.5}),
+        buffer.put("3,\n", {"a": "x\n"}),
+    ]
+    record(tmp_path, buffer, *items)
     whole = (tmp_path / "details.csv").read_bytes()
+    table = read(tmp_path)
+    rows = [b"id,x,a\n", b'1,0.0,"x ""y""\nz"\n', b"2,0.0,-1.5\n", b'"3,\n",0.0,"x\n"\n']
+    assert b"".join(rows) == whole
+    ends = [len(b"".join(rows[:count])) for count in range(1, len(rows) + 1)]
     for length in range(len(whole) + 1):
         (tmp_path / "details.csv").write_bytes(whole[:length])
-        record_each()
-        assert (tmp_path / "details.csv").read_bytes() == whole, length
+        record(tmp_path, buffer, buffer.put("2", {"a": -1.5}))
+        kept = table[: max(1, sum(end <= length for end in ends))]
+        assert read(tmp_path) == [*kept, table[2]], length
+
+
+def test_a_second_run_of_the_same_results_has_rows_of_its_own(tmp_path: Path) -> None:
+    buffer = MemoryBuffer({"x": ((), "float32")})
+    for _ in range(2):
+        record(tmp_path, buffer, *(buffer.put(id, {"a": 1}, x=0.5) for id in "12"))
+    assert read(tmp_path) == [["id", "x", "a"], *[["1", "0.5", "1"], ["2", "0.5", "1"]] * 2]
+
+
+def test_two_loggers_with_two_files_share_a_folder(tmp_path: Path) -> None:
+    buffer = MemoryBuffer({"x": ((), "int8")})
+    first = Logger(str(tmp_path), buffer, {})
+    record(tmp_path, buffer, buffer.put("1"), file="more.csv")
+    first.log(buffer.put("1"))
+    first.end()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["details.csv", "more.csv"]
+    assert (tmp_path / "more.csv").read_bytes() == (tmp_path / "details.csv").read_bytes()
+
+
+def test_a_file_that_is_a_path_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not a plain file name"):
+        record(tmp_path, MemoryBuffer({}), file="../details.csv")
+    assert list(tmp_path.iterdir()) == []
 
 
 KILLED_WHILE_WIDENING = """
@@ -287,7 +306,7 @@ def test_a_kill_while_the_file_is_widened_loses_nothing(tmp_path: Path, call: st
     assert done.returncode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 2
     buffer = MemoryBuffer({"x": ((), "int8")})
-    record(tmp_path, buffer, buffer.put("1", {"a": 1}), buffer.put("2", {"b": 1}))
+    record(tmp_path, buffer, buffer.put("2", {"b": 1}))
     assert read(tmp_path) == [["id", "x", "a", "b"], ["1", "0", "1", ""], ["2", "0", "", "1"]]
     assert [path.name for path in tmp_path.iterdir()] == ["details.csv"]
 

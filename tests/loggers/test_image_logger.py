@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from loggers.memory_buffer import MemoryBuffer
 from PIL import Image
-from pydantic import ValidationError
 
 from millpond.errors import ConfigError
 from millpond_loggers.image_logger import ImageLogger, Logger, image_layout
@@ -193,7 +192,7 @@ def test_no_image_at_all_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureF
 
 @pytest.mark.parametrize("options", [{"compress_level": 10}, {"format": "gif"}, {"chanels": []}])
 def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(ConfigError):
         Logger(str(tmp_path), MemoryBuffer({}), {"logger": {"options": options}})
 
 

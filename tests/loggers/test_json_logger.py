@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loggers.memory_buffer import MemoryBuffer
-from pydantic import ValidationError
 
 from millpond.errors import ConfigError
 from millpond_loggers import json_logger
@@ -129,7 +128,7 @@ def test_large_arrays_are_left_out_and_the_bound_is_an_option(tmp_path: Path) ->
     first, second = read(tmp_path)
     assert list(first) == ["id", "render_args", "v64"]
     assert list(second) == ["id", "render_args", "v64", "v65"]
-    with pytest.raises(ValidationError, match="array_elements_max"):
+    with pytest.raises(ConfigError, match="array_elements_max"):
         record(tmp_path, buffer, logger={"options": {"array_elements_max": 0}})
 
 
@@ -209,20 +208,34 @@ def test_lines_are_in_the_file_after_each_flush(tmp_path: Path) -> None:
     assert [line["id"] for line in read(tmp_path)] == ["1", "2"]
 
 
-def test_lines_torn_at_any_byte_and_delivered_again_are_there_once(tmp_path: Path) -> None:
+def test_lines_torn_at_any_byte_are_cut_off_and_the_file_goes_on(tmp_path: Path) -> None:
     buffer = MemoryBuffer({"x": ((), "float32")})
-
-    def record_each() -> None:
-        record(tmp_path, buffer, *(buffer.put(id, {"a": '"\n'}) for id in ("1", "2")))
-
-    record_each()
+    record(tmp_path, buffer, *(buffer.put(id, {"a": '"\n'}) for id in ("1", "2")))
     whole = (tmp_path / "details.log").read_bytes()
     for length in range(len(whole) + 1):
         (tmp_path / "details.log").write_bytes(whole[:length])
-        record_each()
-        assert (tmp_path / "details.log").read_bytes() == whole, length
-    record(tmp_path, buffer, buffer.put("3"))
-    assert len(read(tmp_path)) == 3
+        record(tmp_path, buffer, buffer.put("3"))
+        kept = whole[:length].count(b"\n")
+        assert [line["id"] for line in read(tmp_path)] == [*["1", "2"][:kept], "3"], length
+
+
+def test_a_second_run_of_the_same_results_has_lines_of_its_own(tmp_path: Path) -> None:
+    buffer = MemoryBuffer({"x": ((), "float32")})
+    for _ in range(2):
+        record(tmp_path, buffer, *(buffer.put(id, {"a": 1}) for id in "12"))
+    assert [line["id"] for line in read(tmp_path)] == ["1", "2", "1", "2"]
+
+
+def test_two_loggers_with_two_files_share_a_folder(tmp_path: Path) -> None:
+    buffer = MemoryBuffer({"x": ((), "int8")})
+    first = Logger(str(tmp_path), buffer, {})
+    record(tmp_path, buffer, buffer.put("1"), logger={"options": {"file": "more.log"}})
+    first.log(buffer.put("1"))
+    first.end()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["details.log", "more.log"]
+    assert (tmp_path / "more.log").read_bytes() == (tmp_path / "details.log").read_bytes()
+    with pytest.raises(ConfigError, match="not a plain file name"):
+        record(tmp_path, buffer, logger={"options": {"file": "a/b"}})
 
 
 def test_few_plans_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

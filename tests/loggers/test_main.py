@@ -1,6 +1,5 @@
 """A logger process, started as the daemon starts it: its pipes, its frames, its end."""
 
-import mmap
 import os
 import select
 import signal
@@ -284,7 +283,7 @@ def test_an_unknown_option_is_told_by_its_name(logger: LoggerProcess) -> None:
     logger.set_up("", kind="module", place=place, options={"formt": "png"})
     frame = logger.frame()
     assert frame.kind == Kind.FAILED
-    assert b"\nformt\n  Extra inputs are not permitted" in frame.body
+    assert frame.body.startswith(b"mine.options: option 'formt' is unknown; the options are")
     assert logger.process.wait() == 1
 
 
@@ -376,12 +375,6 @@ def test_a_crash_leaves_its_stack_and_what_was_released_before(logger: LoggerPro
     assert stack.startswith("Fatal Python error: Segmentation fault\n")
     assert 'my_logger.py", line 7 in log' in stack
     assert list(logger.segment.acks[1]) == [1, 0, 0, 0]
-    assert started_words(logger) == [2, 2]  # Slot 1 is to blame, the second that was started.
-
-
-def started_words(logger: LoggerProcess) -> list[int]:
-    words = mmap.mmap(logger.segment.acks_fds[1], LAYOUT.acks_bytes, prot=mmap.PROT_READ)
-    return list(memoryview(words).cast("Q")[:2])
 
 
 def test_an_end_that_raises_leaves_its_traceback_and_fails(logger: LoggerProcess) -> None:

@@ -5,10 +5,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from millpond_loggers.plugin import PluginError, load
+from millpond_loggers.plugin import EXIT_OPTIONS, PluginError, load
 
 GOOD = """
 class MyLogger:
@@ -245,9 +246,12 @@ class Logger:
     assert sys.modules[logger.__module__].Logger is logger
 
 
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, cwd: Path, options: dict[str, Any] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-P", "-m", "millpond_loggers.plugin", *arguments],
+        input="" if options is None else json.dumps(options),
         capture_output=True,
         text=True,
         check=False,
@@ -274,3 +278,43 @@ def test_the_check_in_a_process_of_its_own_tells_the_mistake(tmp_path: Path) -> 
     assert done.returncode == 1
     assert done.stderr.startswith("no module named 'no_such_module' (wanted: ")
     assert done.stderr.count("\n") == 1
+
+
+CHOOSY = """
+from pydantic import BaseModel
+
+class Logger:
+    class Options(BaseModel, extra="forbid"):
+        level: int = 1
+
+    def log(self, item):
+        pass
+"""
+
+
+def test_the_check_tells_wrong_options_in_plain_words(tmp_path: Path) -> None:
+    path = write(tmp_path / "choosy.py", CHOOSY)
+    done = run("file", path, cwd=tmp_path, options={"level": "x", "nope": 1})
+    assert (done.returncode, done.stdout) == (EXIT_OPTIONS, "")
+    assert done.stderr == (
+        "option 'level': 'x' is not a valid integer; "
+        "option 'nope' is unknown; the options are level\n"
+    )
+    assert run("file", path, cwd=tmp_path, options={"level": 2}).returncode == 0
+
+
+@pytest.mark.parametrize("options", ["", "Options = None", "Options = dict", "Options = {'a': 1}"])
+def test_the_check_leaves_options_alone_that_no_model_describes(
+    tmp_path: Path, options: str
+) -> None:
+    path = write(
+        tmp_path / "free.py", f"class Logger:\n    {options}\n    def log(self, item): ...\n"
+    )
+    done = run("file", path, cwd=tmp_path, options={"anything": [1, None]})
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_check_makes_no_logger_and_no_file(tmp_path: Path) -> None:
+    done = run("module", "millpond_loggers.csv_logger", cwd=tmp_path, options={"file": "a.csv"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []

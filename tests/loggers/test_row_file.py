@@ -1,13 +1,15 @@
-"""The row file: no half row, no row twice, whatever breaks."""
+"""The row file: no half row, and every row that was flushed, whatever breaks."""
 
 import errno
+import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,6 +43,16 @@ rows.append(b"row 1\\n")
 rows.flush()
 rows.append(b"row 2\\n")
 os.kill(os.getpid(), 9)
+"""
+
+HOLDING = """
+import sys
+from millpond_loggers.row_file import RowFile
+rows = RowFile(sys.argv[1], "rows", starts_with=b"row")
+rows.append(b"row 1\\n")
+print("held", flush=True)
+sys.stdin.read()
+rows.close()
 """
 
 
@@ -90,50 +102,13 @@ def test_a_row_torn_at_any_byte_is_cut_off_and_no_more(
 
 
 @pytest.mark.parametrize("is_csv", [False, True])
-def test_rows_delivered_again_are_written_once_wherever_the_file_was_torn(
-    tmp_path: Path, is_csv: bool
-) -> None:
-    rows = [b"id,a\n"] + [b'%d,"x\ny"\n' % n if is_csv else b"%d,x\n" % n for n in range(4)]
-    whole = b"".join(rows)
-    for length in range(len(rows[0]), len(whole) + 1):
-        (tmp_path / "rows").write_bytes(whole[:length])
-        with opened(tmp_path, is_csv=is_csv) as file:
-            for row in rows[1:]:
-                file.append(row)
-            file.append(b"9,x\n")
-        assert (tmp_path / "rows").read_bytes() == whole + b"9,x\n", length
-
-
-def test_each_row_in_the_file_answers_for_one_delivered_again(tmp_path: Path) -> None:
-    write(tmp_path, b"1\n", b"2\n", b"1\n")
-    write(tmp_path, b"1\n", b"1\n", b"1\n")
-    assert (tmp_path / "rows").read_bytes() == b"1\n2\n1\n1\n"
-
-
-def test_rows_of_one_life_are_never_taken_for_repeats(tmp_path: Path) -> None:
-    with opened(tmp_path) as rows:
-        for _ in range(2):
-            rows.append(b"1\n")
-            rows.flush()
-    assert (tmp_path / "rows").read_bytes() == b"1\n1\n"
-
-
-def test_beyond_the_widest_window_nothing_is_a_repeat(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(row_file, "REPEATED_ROWS_MAX", 3)
-    write(tmp_path, b"1\n", b"2\n", b"3\n", b"4\n")
-    write(tmp_path, b"1\n", b"5\n", b"6\n", b"4\n")
-    assert (tmp_path / "rows").read_bytes() == b"1\n2\n3\n4\n1\n5\n6\n4\n"
-
-
-def test_only_the_end_of_a_large_file_is_read_for_repeats(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(row_file, "REPEATED_BYTES_MAX", 5)
-    write(tmp_path, b"11\n", b"22\n", b"33\n")
-    write(tmp_path, b"22\n", b"33\n")
-    assert (tmp_path / "rows").read_bytes() == b"11\n22\n33\n22\n"
+def test_rows_that_are_in_the_file_already_are_written_again(tmp_path: Path, is_csv: bool) -> None:
+    """A renderer that is deterministic may run twice into one folder; each run is counted."""
+    rows = [b'1,"x\ny"\n' if is_csv else b"1,x\n", b"2,x\n"]
+    write(tmp_path, b"id,a\n", *rows, is_csv=is_csv)
+    write(tmp_path, *rows, rows[0], is_csv=is_csv)
+    whole = b"id,a\n" + b"".join([*rows, *rows, rows[0]])
+    assert (tmp_path / "rows").read_bytes() == whole
 
 
 def test_a_full_disk_leaves_no_half_row_and_a_retry_doubles_none(tmp_path: Path) -> None:
@@ -145,19 +120,16 @@ def test_a_full_disk_leaves_no_half_row_and_a_retry_doubles_none(tmp_path: Path)
     assert (tmp_path / "rows").read_text() == expected
 
 
-def test_after_a_failed_flush_repeats_are_still_known(tmp_path: Path) -> None:
-    write(tmp_path, b"1\n", b"2\n")
+def test_rows_of_a_failed_flush_are_forgotten(tmp_path: Path) -> None:
+    write(tmp_path, b"1\n")
     with opened(tmp_path) as rows:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(row_file, "write_all", _disk_full)
-            rows.append(b"1\n")
             rows.append(b"2\n")
-            rows.append(b"3\n")
             with pytest.raises(OSError, match="full"):
                 rows.flush()
-        for row in (b"1\n", b"2\n", b"3\n"):
-            rows.append(row)
-    assert (tmp_path / "rows").read_bytes() == b"1\n2\n3\n"
+        rows.append(b"3\n")
+    assert (tmp_path / "rows").read_bytes() == b"1\n3\n"
 
 
 def test_a_cut_that_failed_is_made_up_for_before_the_next_write(tmp_path: Path) -> None:
@@ -178,7 +150,7 @@ def test_a_killed_process_leaves_what_it_flushed(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert (tmp_path / "rows").read_bytes() == b"row 1\n"
-    write(tmp_path, b"row 1\n", b"row 2\n")
+    write(tmp_path, b"row 2\n")
     assert (tmp_path / "rows").read_bytes() == b"row 1\nrow 2\n"
 
 
@@ -200,7 +172,7 @@ def test_widening_pads_the_rows_in_the_file_and_those_that_wait(
         assert rows.header == b"id,a,b,c\n"
         rows.widen(b"id,a,b,c,d\n", b",")
         rows.append(b"3,y,,,\n")
-    assert (tmp_path / "rows").read_bytes().count(b"3,y") == 1
+    assert (tmp_path / "rows").read_bytes().endswith(b"3,y,,,\n3,y,,,\n")
 
 
 def test_a_widening_that_fails_changes_nothing(
@@ -227,11 +199,79 @@ def test_a_symlink_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "outside").read_text() == "kept"
 
 
-def test_two_loggers_cannot_write_to_one_file(tmp_path: Path) -> None:
-    with opened(tmp_path), pytest.raises(BlockingIOError, match=r"another logger.*rows"):
+def test_two_loggers_cannot_write_to_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_file, "LOCK_S", 0.1)
+    told = r"another logger.*give one of the two .*another `options: \{file: \.\.\.\}`: 'rows'"
+    with opened(tmp_path), pytest.raises(BlockingIOError, match=told):
         RowFile(str(tmp_path), "rows", starts_with=b"")
     with opened(tmp_path):
         pass
+
+
+class WhenItWaits(logging.Handler):
+    """Does something as soon as a row file says that it waits for another one."""
+
+    def __init__(self, do: Callable[[], None]) -> None:
+        super().__init__()
+        self._do = do
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith("file is locked, waiting file=rows"):
+            self._do()
+
+    def __enter__(self) -> None:
+        row_file.log.addHandler(self)
+
+    def __exit__(self, *_: object) -> None:
+        row_file.log.removeHandler(self)
+
+
+def test_one_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDING, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with holder, WhenItWaits(holder.stdin.close):  # type: ignore[union-attr]
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        write(tmp_path, b"row 2\n")
+    assert holder.returncode == 0
+    assert (tmp_path / "rows").read_bytes() == b"row 1\nrow 2\n"
+
+
+def test_a_file_replaced_while_it_was_waited_for_is_not_written_to(tmp_path: Path) -> None:
+    write(tmp_path, b"id\n", b"1\n", is_csv=True)
+    earlier = RowFile(str(tmp_path), "rows", starts_with=b"id", is_csv=True)
+
+    def widen_and_end() -> None:
+        earlier.widen(b"id,a\n", b",")
+        earlier.close()
+
+    with WhenItWaits(widen_and_end), opened(tmp_path, is_csv=True, starts_with=b"id") as rows:
+        assert rows.header == b"id,a\n"
+        rows.append(b"2,x\n")
+    assert (tmp_path / "rows").read_bytes() == b"id,a\n1,\n2,x\n"
+
+
+def test_a_file_that_is_replaced_between_open_and_lock_is_opened_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, b"1\n")
+    open_it = row_file.open_beneath
+
+    def open_then_replace(*arguments: Any) -> int:
+        monkeypatch.undo()
+        descriptor = open_it(*arguments)
+        (tmp_path / "new").write_bytes(b"new\n")
+        (tmp_path / "new").replace(tmp_path / "rows")
+        return descriptor
+
+    monkeypatch.setattr(row_file, "open_beneath", open_then_replace)
+    write(tmp_path, b"2\n")
+    assert (tmp_path / "rows").read_bytes() == b"new\n2\n"
 
 
 @pytest.mark.parametrize("content", [b"name,x\n1,2", b"\x89PNG"])

@@ -11,13 +11,7 @@ import numpy as np
 import orjson
 import pytest
 
-from millpond.core.layout import (
-    ACK_HEADER_WORDS,
-    STARTED_COUNT,
-    STARTED_SLOT,
-    Channel,
-    plan,
-)
+from millpond.core.layout import Channel, plan
 from millpond.core.wire import SETUP_BYTES_MAX, Frame, FrameReader, Kind, pack
 from millpond.mapped_arrays import map_arrays
 from millpond.segment import Segment
@@ -82,14 +76,9 @@ class Daemon:
         except BlockingIOError:
             return 0
 
-    def header(self) -> tuple[int, int]:
-        words = self._words.cast("Q")
-        return words[STARTED_SLOT], words[STARTED_COUNT]
-
     def other_words(self) -> list[int]:
         """Every word that the logger must never change."""
-        rest = self._words.cast("Q")[2:ACK_HEADER_WORDS]
-        return [*self._segment.want[0], *self._segment.acks[0], *rest]
+        return [*self._segment.want[0], *self._segment.acks[0]]
 
     def close(self) -> None:
         for fd in list(self._open):
@@ -236,7 +225,6 @@ def test_a_result_that_was_revoked_is_skipped_without_a_trace(daemon: Daemon) ->
     assert logger.calls == ["2.4", "flush", "end"]
     assert said == []
     assert list(daemon.acks[:3]) == [0, 0, 4]
-    assert daemon.header() == (3, 1)
 
 
 def test_a_batch_of_revoked_results_is_neither_flushed_nor_rung_for(daemon: Daemon) -> None:
@@ -287,21 +275,6 @@ def test_a_log_that_raises_is_told_with_its_traceback_and_others_go_on(daemon: D
     assert 'raise RuntimeError("cannot record this one")' in text
     assert text.endswith("RuntimeError: cannot record this one\n")
     assert list(daemon.acks[:3]) == [5, 0, 7]
-
-
-def test_the_last_started_result_is_marked_before_it_is_logged(daemon: Daemon) -> None:
-    seen = []
-
-    class Logger(Recorder):
-        def log(self, item: dict[str, Any] | None) -> None:
-            seen.append(daemon.header())
-            if len(seen) == 2:
-                raise RuntimeError
-
-    said = daemon.run(Logger(daemon), daemon.job(5), daemon.job(0), daemon.job(5, 2))
-    assert seen == [(1, 1), (6, 2)]  # The first use of slot 5 is over: it was wanted again.
-    assert [frame.slot for frame in said] == [5]
-    assert not any(daemon.other_words())
 
 
 def test_a_failing_flush_is_told_for_each_result_of_its_batch(daemon: Daemon) -> None:
@@ -448,127 +421,6 @@ def test_a_type_error_in_end_is_no_ignorance_of_none(daemon: Daemon) -> None:
 
     with pytest.raises(TypeError, match="NoneType"):
         daemon.run(Logger(daemon), daemon.job(0))
-
-
-class Keeper(Recorder):
-    """Keeps results until there are three, then frees them."""
-
-    keeps_slots = True
-
-    def __init__(self, daemon: Daemon) -> None:
-        super().__init__(daemon)
-        self.kept: dict[int, Any] = {}
-
-    def log(self, item: dict[str, Any] | None) -> None:
-        super().log(item)
-        assert item is not None
-        self.kept[item["result_ix"]] = self.daemon.results[item["result_ix"]]
-        if len(self.kept) == 3:
-            for slot, arrays in list(self.kept.items()):
-                assert (arrays["image"] == slot).all()
-                self.free(slot)
-
-    def free(self, slot: int) -> None:
-        del self.kept[slot]
-        self.daemon.results.free(slot, 2)
-
-    def flush(self) -> None:
-        super().flush()
-        self.calls.append(f"acks {list(self.daemon.acks[:5])}")
-
-
-def test_only_what_was_freed_is_released_while_more_may_come(daemon: Daemon) -> None:
-    class Logger(Keeper):
-        def end(self) -> None:
-            self.calls.append(f"acks {list(daemon.acks[:5])}")
-            super().end()
-
-    logger = Logger(daemon)
-    first = tuple(daemon.job(slot) for slot in range(4))
-    said = daemon.run(logger, daemon.job(4), first=first)
-    assert said == []
-    assert logger.calls == [
-        *("0.1", "1.1", "2.1", "3.1", "flush", "acks [0, 0, 0, 0, 0]"),
-        *("4.1", "acks [1, 1, 1, 0, 0]", "end"),
-    ]
-    assert list(daemon.acks[:5]) == [1, 1, 1, 1, 1]  # At the end, all.
-    assert daemon.rings() == 2
-
-
-def test_what_is_kept_till_the_end_can_be_read_in_end_and_is_delivered_after_it(
-    daemon: Daemon,
-) -> None:
-    """The file is closed by then: a flush would fail, and would make these results lost."""
-
-    class Logger(Keeper):
-        is_closed = False
-
-        def flush(self) -> None:
-            assert not self.is_closed
-
-        def end(self) -> None:
-            super().end()
-            self.calls += [f"{arrays['image'].max():.0f}" for arrays in self.kept.values()]
-            self.calls.append(f"acks {list(daemon.acks[:2])}")
-            self.is_closed = True
-
-    logger = Logger(daemon)
-    assert daemon.run(logger, daemon.job(0), daemon.job(1)) == []
-    assert logger.calls == ["0.1", "1.1", "end", "0", "1", "acks [0, 0]"]
-    assert list(daemon.acks[:2]) == [1, 1]
-    assert len(logger.kept) == 2
-    assert daemon.rings() == 1
-
-
-def test_what_is_kept_is_not_delivered_when_the_end_fails(daemon: Daemon) -> None:
-    class Logger(Keeper):
-        def end(self) -> None:
-            raise OSError(28, "full")
-
-    with pytest.raises(OSError, match="full"):
-        daemon.run(Logger(daemon), daemon.job(0))
-    assert daemon.acks[0] == 0
-
-
-def test_an_array_kept_past_its_free_is_told_also_of_a_logger_that_keeps_slots(
-    daemon: Daemon,
-) -> None:
-    class Logger(Keeper):
-        def free(self, slot: int) -> None:
-            daemon.results.free(slot, 2)
-
-    said = daemon.run(Logger(daemon), daemon.job(0), daemon.job(1), daemon.job(2))
-    assert {frame.slot for frame in said} == {0, 1, 2}
-    assert b"array.copy()" in said[0].body
-    assert list(daemon.acks[:3]) == [0, 0, 0]
-
-
-def test_a_result_that_raised_is_not_kept(daemon: Daemon) -> None:
-    class Logger(Keeper):
-        def log(self, item: dict[str, Any] | None) -> None:
-            assert item is not None
-            if item["result_ix"] == 1:
-                daemon.results.free(1, 2)
-                raise RuntimeError("not this one")
-            super().log(item)
-
-    logger = Logger(daemon)
-    (said,) = daemon.run(logger, daemon.job(0), daemon.job(1))
-    assert said.slot == 1
-    assert list(daemon.acks[:2]) == [1, 0]
-    with pytest.raises(LookupError):
-        daemon.results[1]
-
-
-def test_a_failing_flush_is_told_for_what_was_freed_and_only_that(daemon: Daemon) -> None:
-    class Logger(Keeper):
-        def flush(self) -> None:
-            raise OSError(28, "full")
-
-    said = daemon.run(Logger(daemon), *(daemon.job(slot) for slot in range(4)))
-    assert sorted(frame.slot for frame in said) == [0, 1, 2]
-    assert all(b"full" in frame.body for frame in said)
-    assert list(daemon.acks[:4]) == [0, 0, 0, 1]
 
 
 def test_long_problems_keep_their_end_and_strange_text_is_sent(daemon: Daemon) -> None:

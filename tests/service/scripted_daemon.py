@@ -68,6 +68,13 @@ class Peer:
     def grant(self, *slots: tuple[int, int], sequence: int = 0) -> None:
         self.send(Kind.GRANT, pack_grants(slots), sequence=sequence)
 
+    def answer_who(self, text: str) -> None:
+        """Take a WANT that only waits, then one that asks, and answer that."""
+        self.expect(Kind.WANT, slot=0)
+        asked = self.expect(Kind.WANT, slot=1)
+        answer = pack(Kind.HOLDERS, text.encode(), generation=asked.generation)
+        self.socket.sendall(answer)
+
     def answer_want(self, *slots: tuple[int, int], sequence: int = 0) -> None:
         self.expect(Kind.WANT, renderer=RENDERER)
         self.grant(*slots, sequence=sequence)

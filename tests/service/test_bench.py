@@ -85,7 +85,7 @@ def test_the_report_names_the_slowest_and_what_the_wanted_rate_needs() -> None:
     )
     lines = "\n".join(report.lines(600.0))
     assert "all together: 200/s; the slowest is image" in lines
-    assert "image: 212/s, 3 times too slow for 600/s" in lines
+    assert "image: 212/s, must be 2.8 times as fast for 600/s" in lines
     assert "csv: " not in lines
     assert "covers 0.43 s of stall at 600/s" in lines
     assert "the disk is full in 4 h at 600/s" in lines

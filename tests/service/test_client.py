@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -320,10 +321,7 @@ def test_an_error_in_a_slot_is_not_hidden_by_a_lost_daemon(
 def test_a_full_pond_says_who_holds_the_slots_at_the_end_of_the_wait(path: Path) -> None:
     def script(peer: Peer) -> None:
         peer.welcome()
-        peer.expect(Kind.WANT)
-        peer.send(Kind.HOLDERS, b"2 of 4 held by 'csv'")
-        peer.expect(Kind.WANT)
-        peer.send(Kind.HOLDERS, "4 of 4 held by '\N{TEACUP WITHOUT HANDLE}'".encode())
+        peer.answer_who("4 of 4 held by '\N{TEACUP WITHOUT HANDLE}'")
         peer.answer_want((1, 1))
         peer.expect(Kind.RETURN, slot=1, generation=1)
         peer.expect_end()
@@ -342,9 +340,11 @@ def test_a_full_pond_says_who_holds_the_slots_at_the_end_of_the_wait(path: Path)
 def test_a_daemon_that_does_not_answer_is_not_called_full(path: Path) -> None:
     def script(peer: Peer) -> None:
         peer.welcome()
-        peer.expect(Kind.WANT)
-        peer.send(Kind.HOLDERS, b"4 of 4")
-        peer.expect(Kind.WANT)
+        peer.expect(Kind.WANT, slot=0)
+        asked = peer.expect(Kind.WANT, slot=1)
+        # An answer that comes late is to an older question.
+        late = pack(Kind.HOLDERS, b"4 of 4", generation=asked.generation - 1)
+        peer.socket.sendall(late)
         peer.expect_end()
 
     with serve(path, script), connect(path) as pond:
@@ -357,7 +357,6 @@ def test_a_slot_that_comes_during_the_wait_is_taken(path: Path) -> None:
     def script(peer: Peer) -> None:
         peer.welcome()
         peer.expect(Kind.WANT)
-        peer.send(Kind.HOLDERS, b"4 of 4")
         grant = pack(Kind.GRANT, pack_grants([(3, 5)]))
         for byte in grant:
             peer.socket.sendall(bytes([byte]))
@@ -372,10 +371,7 @@ def test_no_time_to_wait_is_enough_for_a_slot_that_is_there(path: Path) -> None:
     def script(peer: Peer) -> None:
         peer.welcome((0, 1))
         peer.expect(Kind.PUBLISH)
-        peer.expect(Kind.WANT)
-        peer.send(Kind.HOLDERS, b"4 of 4")
-        peer.expect(Kind.WANT)
-        peer.send(Kind.HOLDERS, b"4 of 4")
+        peer.answer_who("4 of 4")
         peer.acknowledge(1)
         peer.expect_end()
 
@@ -575,3 +571,35 @@ if child:
 """
     with serve(path, script, script):
         subprocess.run([sys.executable, "-c", source, path], check=True, timeout=60)
+
+
+def test_an_interruption_in_the_middle_of_a_publish_costs_the_connection_only(path: Path) -> None:
+    """Ctrl-C may come when half a frame is out: what follows must not be taken for the rest."""
+    interrupted = threading.Event()
+
+    def does_not_read(peer: Peer) -> None:
+        peer.welcome((0, 1), (1, 1), (2, 1), (3, 1))
+        assert interrupted.wait(WATCHDOG_S)
+
+    def next_one(peer: Peer) -> None:
+        peer.welcome((0, 1))
+        peer.expect(Kind.RETURN)
+        peer.expect_end()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with serve(path, does_not_read, next_one), connect(path) as pond:
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
+            args = {"text": "x" * 60_000}  # Four of them fill the socket's buffer.
+            with pytest.raises(KeyboardInterrupt):
+                for number in range(4):
+                    pond.publish(f"{number}", args, timeout_s=WATCHDOG_S, **ARRAYS)
+            interrupted.set()
+            with pond.claim():
+                pass
+            assert pond.statistics().connects == 2
+    finally:
+        signal.signal(signal.SIGALRM, before)

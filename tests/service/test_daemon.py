@@ -72,6 +72,7 @@ class House:
             exit_when_done=exit_when_done,
         )
         loop.set_exception_handler(lambda _, context: fail_loudly(daemon, context))
+        daemon.start()
         self._daemons.append((daemon, folder))
         return daemon
 

@@ -1,12 +1,14 @@
-"""Every logger of a configuration is imported, elsewhere, before anything is started."""
+"""Every logger of a configuration is tried, elsewhere, before anything is started."""
 
 import json
 import sys
+from typing import Any
 
 import pytest
 
 from millpond import logger_check
 from millpond.config.load import load
+from millpond.config.model import Config
 from millpond.errors import ConfigError
 from millpond.logger_check import check_loggers
 from millpond.module_search import check_modules
@@ -34,6 +36,16 @@ def check(tmp_path, monkeypatch):
         check_loggers(config, check_modules(config))
 
     return check_files
+
+
+def check_options(tmp_path, **loggers: dict[str, Any]) -> None:
+    """Check loggers of these modules with these options."""
+    modules = [{"module": name, "options": options} for name, options in loggers.items()]
+    path = tmp_path / "config.yaml"
+    sections = {"output_dir": str(tmp_path / "run"), "logging": {"logger_modules": modules}}
+    path.write_text(json.dumps(sections, indent=1))
+    config = load(path, environ={})
+    check_loggers(config, check_modules(config))
 
 
 def test_loggers_that_can_be_imported_pass_and_are_not_imported_here(check) -> None:
@@ -72,3 +84,52 @@ def test_one_that_never_ends_its_import_is_refused(check, monkeypatch) -> None:
     monkeypatch.setattr(logger_check, "IMPORT_S_MAX", 0.2)
     with pytest.raises(ConfigError, match=r"plugin_0\.py takes more than 0\.2 s"):
         check("import threading\nthreading.Event().wait()")
+
+
+def test_good_options_pass_and_nothing_is_made(tmp_path) -> None:
+    check_options(
+        tmp_path,
+        csv={"file": "more.csv", "escape_formulas": False},
+        json={"array_elements_max": 3},
+        image={"channels": ["rgb"]},
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "problem"),
+    [
+        ("csv", {"nope": 1}, "option 'nope' is unknown; the options are file, escape_formulas"),
+        (
+            "image",
+            {"compress_level": 12},
+            "option 'compress_level': 12 is not less than or equal to 9",
+        ),
+        ("json", {"file": "a/b"}, "option 'file': 'a/b' is not a plain file name: printable, "),
+    ],
+)
+def test_wrong_options_are_refused_with_their_place(tmp_path, name, options, problem) -> None:
+    with pytest.raises(ConfigError) as refused:
+        check_options(tmp_path, null={}, **{name: options})
+    assert refused.value.problem.startswith(problem)
+    assert refused.value.key == "logging.logger_modules[1].options"
+    assert refused.value.line > 1
+
+
+def test_options_that_are_no_json_are_refused_with_their_place() -> None:
+    modules = [{"module": "csv", "options": {"file": object()}}]
+    config = Config(logging={"logger_modules": modules})
+    with pytest.raises(ConfigError, match="as JSON, and it has no such value") as refused:
+        check_loggers(config, check_modules(config))
+    assert refused.value.key == "logging.logger_modules[0].options"
+
+
+def test_a_logger_that_describes_no_options_takes_any(tmp_path) -> None:
+    (tmp_path / "free.py").write_text(GOOD)
+    check_options(tmp_path, **{"./free.py": {"anything": [1, None, {"a": 2.5}]}})
+
+
+def test_options_may_be_larger_than_a_pipe_and_are_not_told_whole(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="option 'nope' is unknown") as refused:
+        check_options(tmp_path, csv={"nope": "x" * 500_000})
+    assert len(str(refused.value)) < 1000

@@ -1,5 +1,7 @@
 """Whatever a logger prints, the daemon's log stays readable, honest and small."""
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,15 +22,46 @@ def lines_of(*pieces: bytes, capture: LineCapture | None = None) -> list[str]:
     return [line for piece in pieces for line in capture.feed(piece, 0.0)] + capture.finish()
 
 
-@given(stream=STREAMS, data=st.data())
-def test_lines_do_not_depend_on_how_the_stream_was_cut(stream, data) -> None:
+def cut(stream: bytes, data: st.DataObject) -> list[bytes]:
+    """The stream in pieces, at any places."""
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
     edges = zip([0, *cuts], [*cuts, len(stream)], strict=True)
-    cut, whole = LineCapture(), LineCapture()
-    assert lines_of(*(stream[a:b] for a, b in edges), capture=cut) == lines_of(
-        stream, capture=whole
-    )
-    assert cut.dropped_bytes == whole.dropped_bytes
+    return [stream[a:b] for a, b in edges]
+
+
+@given(stream=STREAMS, data=st.data())
+def test_lines_do_not_depend_on_how_the_stream_was_cut(stream, data) -> None:
+    in_pieces, whole = LineCapture(), LineCapture()
+    pieces = cut(stream, data)
+    assert lines_of(*pieces, capture=in_pieces) == lines_of(stream, capture=whole)
+    assert in_pieces.dropped_bytes == whole.dropped_bytes == 0  # All within the budget.
+
+
+@given(
+    sizes=st.lists(st.integers(0, 3 * LINE_COST_BYTES), max_size=20),
+    has_end=st.booleans(),
+    data=st.data(),
+)
+def test_beyond_the_budget_lines_are_whole_or_gone_and_every_byte_is_counted(
+    sizes, has_end, data
+) -> None:
+    """Lines that differ, cut anywhere, while the budget runs out and comes back."""
+    lines = [f"<{number}:{'x' * size}>" for number, size in enumerate(sizes)]
+    stream = "\n".join(lines).encode() + b"\n" * (has_end and bool(lines))
+    capture = LineCapture()
+    capture._budget = data.draw(st.integers(0, 10 * LINE_COST_BYTES))
+    now_s = 0.0
+    given_lines = []
+    for piece in cut(stream, data):
+        given_lines += capture.feed(piece, now_s)
+        now_s += data.draw(st.sampled_from([0.0, 0.01, 0.05]))
+    given_lines += capture.finish()
+    rest = iter(lines)
+    assert all(line in rest for line in given_lines), "whole ones, in their order"
+    kept_bytes = sum(len(line) + 1 for line in given_lines)
+    if not has_end and given_lines[-1:] == lines[-1:] != []:
+        kept_bytes -= 1
+    assert kept_bytes + capture.dropped_bytes == len(stream)
 
 
 @given(stream=STREAMS)
@@ -102,6 +135,45 @@ def test_a_flood_of_lines_is_kept_within_the_budget_and_the_rest_is_counted(unit
     lines = capture.feed(stream, 0.0)
     assert 0 < sum(len(line) + LINE_COST_BYTES for line in lines) <= BYTES_PER_MINUTE + 32768
     assert capture.dropped_bytes == len(stream) - len(unit) * len(lines)
+
+
+def calls_of(capture: LineCapture, block: bytes) -> int:
+    """How many functions are called to take a block."""
+    calls = []
+    sys.setprofile(lambda _, what, __: calls.append(what) if what.endswith("call") else None)
+    try:
+        capture.feed(block, 0.0)
+    finally:
+        sys.setprofile(None)
+    return len(calls)
+
+
+@pytest.mark.parametrize("unit", [b"y\n", b"\n", b"x" * 100 + b"\n"])
+def test_when_the_budget_is_spent_a_block_costs_the_same_however_many_lines_it_has(unit) -> None:
+    capture = LineCapture()
+    capture._budget = 0.0
+    capture.feed(b"", 0.0)  # The first one sets the clock.
+    calls = calls_of(capture, unit)
+    for count in (10, 1000, 30_000):
+        assert calls_of(capture, unit * count) == calls
+    assert capture.dropped_bytes == len(unit) * 31_011
+
+
+def test_a_line_that_began_in_a_dropped_block_is_dropped_to_its_end() -> None:
+    capture = LineCapture()
+    capture._budget = 0.0
+    assert capture.feed(b"one\ntwo and", 0.0) == []
+    assert capture.feed(b" its middle", 60.0) == []  # The budget is there again.
+    assert capture.feed(b" and its end\nthree\n", 60.0) == ["three"]
+    assert capture.dropped_bytes == len(b"one\ntwo and its middle and its end\n")
+    assert capture.finish() == []
+
+
+def test_a_last_line_that_is_dropped_is_counted_without_an_end() -> None:
+    capture = LineCapture()
+    capture._budget = 0.0
+    assert lines_of(b"abc", capture=capture) == []
+    assert capture.dropped_bytes == 3
 
 
 def test_the_budget_comes_back_with_time_and_never_exceeds_a_minute() -> None:

@@ -188,13 +188,13 @@ async def test_what_a_stopped_logger_does_not_read_waits_and_is_all_delivered(ne
     await nest.ready()
     nest.want(1)
     os.kill(process.pid, signal.SIGSTOP)
+    await until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
     jobs = [job(f"{n}", slot=n % 8, padding=60_000) for n in range(60)]
     assert sum(map(len, jobs)) > 3 * PIPE_BYTES
     for frame in jobs:  # Nothing of this blocks, though it is thrice what the pipe holds.
         process.send(frame)
+    assert len(process._unsent) > PIPE_BYTES
     process.close_jobs()  # It may finish what it was sent.
-    await asyncio.sleep(0)
-    assert not nest.exits
     os.kill(process.pid, signal.SIGCONT)
     assert await nest.exited() == "exit(0)"
     assert (nest.folder / "ids").read_text().split() == [f"{n}" for n in range(60)]
@@ -256,8 +256,9 @@ async def test_a_kill_is_told_as_an_exit_and_a_second_one_does_no_harm(nest: Nes
     process.send(job("late"))
     process.close_jobs()
     process.close_jobs()
-    await asyncio.sleep(0)
-    assert nest.exits == ["crash(SIGKILL)"]
+    nest.start("os._exit(4)")
+    await until(lambda: len(nest.exits) > 1)
+    assert nest.exits == ["crash(SIGKILL)", "exit(4)"], "no end was told twice"
 
 
 @on_uvloop

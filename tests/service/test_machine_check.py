@@ -1,5 +1,6 @@
 """What the machine cannot do is an error before the start."""
 
+import socket
 from pathlib import Path
 
 import psutil
@@ -61,6 +62,63 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, folder: str) -> None:
         check_machine(unusable, available_bytes=2**30)
     assert (refusal.value.key, refusal.value.line) == ("output_dir", 1)
     assert {path.name for path in tmp_path.iterdir()} == {"file", "link", "pond.yaml"}
+
+
+def with_sockets(tmp_path: Path, **sockets: object) -> Config:
+    path = tmp_path / "pond.yaml"
+    given = "".join(f"  {key}: {place}\n" for key, place in sockets.items())
+    path.write_text(
+        f"output_dir: {tmp_path / 'runs'}\nlogging: {{logger_modules: [csv]}}\nservice:\n{given}"
+    )
+    return load(path, environ={})
+
+
+@pytest.mark.parametrize("key", ["socket", "health_socket"])
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [
+        ("/proc/nope/m.sock", "the socket /proc/nope/m.sock cannot be made: "),
+        ("file/m.sock", "m.sock cannot be made: Not a directory"),
+        ("file", "file exists and is no socket: move it away, or set service."),
+        ("folder", "folder exists and is no socket"),
+        ("link", "link exists and is no socket"),
+    ],
+)
+def test_a_socket_that_cannot_be_made(tmp_path: Path, key: str, place: str, problem: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    before = {path.name for path in tmp_path.iterdir()} | {"pond.yaml"}
+    with pytest.raises(ConfigError) as refusal:
+        check_machine(with_sockets(tmp_path, **{key: tmp_path / place}))
+    assert problem in refusal.value.problem
+    assert (refusal.value.key, refusal.value.line) == (f"service.{key}", 4)
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["millpond.sock", "health.sock"])
+def test_a_socket_in_the_output_folder_is_told_by_the_folders_key(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "runs" / name).mkdir(parents=True)
+    with pytest.raises(ConfigError, match=f"{name} exists and is no socket") as refusal:
+        check_machine(with_sockets(tmp_path, drain_s=1))
+    assert (refusal.value.key, refusal.value.line) == ("output_dir", 1)
+
+
+def test_sockets_in_folders_to_be_made_and_those_left_over_are_good(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    with socket.socket(socket.AF_UNIX) as old:
+        old.bind(str(tmp_path / "old" / "m.sock"))
+    check_machine(
+        with_sockets(
+            tmp_path,
+            socket=tmp_path / "old" / "m.sock",
+            health_socket=tmp_path / "new" / "deep" / "h.sock",
+        )
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"old", "pond.yaml"}
+    assert [path.name for path in (tmp_path / "old").iterdir()] == ["m.sock"]
 
 
 def cgroup(folder: Path, **files: object) -> None:

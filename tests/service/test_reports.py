@@ -49,7 +49,7 @@ def results(count: int) -> list[Result]:
         (
             ReportExit(IMAGE, "hang", 300.0, is_fatal=True),
             {
-                "event": "logger given up: it ended too often",
+                "event": "logger given up",
                 "log_level": "error",
                 "cause": "hang",
                 "retry_s": 300.0,
@@ -90,7 +90,8 @@ def test_lost_results_are_logged_and_listed(folder, logs) -> None:
 def test_the_log_shows_some_ids_and_the_list_has_all(folder, logs) -> None:
     Reports(["csv"], folder).dead(ReportDead(CSV, results(1000), "shutdown", ""))
     assert logs[0]["count"] == 1000
-    assert len(logs[0]["ids"]) == IDS_SHOWN_MAX
+    assert len(logs[0]["ids"]) == IDS_SHOWN_MAX + 1
+    assert logs[0]["ids"][-1] == "..."  # They are cut, and it is seen.
     rows = [json.loads(line) for line in (folder.folder / DEAD_NAME).read_text().splitlines()]
     assert [row["id"] for row in rows] == [result.id for result in results(1000)]
 

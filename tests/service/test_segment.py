@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from millpond.core.layout import ACK_HEADER_WORDS, PAGE_BYTES, Channel, plan
+from millpond.core.layout import PAGE_BYTES, Channel, plan
 from millpond.segment import Segment
 
 SLOTS = 4
@@ -160,7 +160,7 @@ with mmap.mmap(segment, 0) as theirs:
 with mmap.mmap(read_only, 0, mmap.MAP_SHARED, mmap.PROT_READ) as seen:
     print(seen[:10].decode())
 words = memoryview(mmap.mmap(acks, 0)).cast("Q")
-words[8 + 2] = 77
+words[2] = 77
 wants = memoryview(mmap.mmap(control, 0, mmap.MAP_SHARED, mmap.PROT_READ)).cast("Q")
 print(list(wants))
 """,
@@ -184,7 +184,7 @@ def test_each_logger_has_its_own_row_of_words(segment) -> None:
     expected = [100 * logger + slot for logger in range(LOGGERS) for slot in range(SLOTS)]
     assert list(memoryview(control).cast("Q")) == expected
     assert all(len(os.pread(fd, 4096, 0)) == LAYOUT.acks_bytes for fd in segment.acks_fds)
-    assert LAYOUT.acks_bytes == (ACK_HEADER_WORDS + SLOTS) * 8
+    assert LAYOUT.acks_bytes == SLOTS * 8
 
 
 def test_the_daemon_only_reads_what_loggers_write(segment) -> None:

@@ -134,6 +134,43 @@ def test_a_signal_ends_it_in_order(
     assert list((tmp_path / "s").iterdir()) == []
 
 
+def test_a_logger_that_fails_to_end_is_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its file may lack a footer: everything was delivered, and yet something may be lost."""
+    loaded = config(tmp_path)
+    moody = tmp_path / "moody.py"
+    moody.write_text(
+        moody.read_text().replace(
+            "def end(self):\n        pass", "def end(self):\n        raise OSError"
+        )
+    )
+    assert run(loaded, lambda: publish(loaded.output_dir, "a")) == EXIT_LOST
+    said = capsys.readouterr().out
+    assert "moody: 1 published = 1 delivered + 0 dead" in said
+    assert "moody ended badly" in said
+
+
+def test_one_signal_while_the_end_is_under_way_does_not_cut_it_short(tmp_path: Path) -> None:
+    """The work was done and the loggers are ending: the first signal is no second one."""
+    loaded = config(tmp_path)
+    moody = tmp_path / "moody.py"
+    slow_end = (
+        "def end(self):\n"
+        "        import os, time\n"
+        "        os.kill(os.getppid(), 15)\n"
+        "        time.sleep(0.3)\n"
+        "        open(f'{self.root}/footer', 'w').close()\n"
+    )
+    moody.write_text(
+        moody.read_text()
+        .replace("def end(self):\n        pass", slow_end)
+        .replace("config):\n        pass", "config):\n        self.root = root_dir")
+    )
+    assert run(loaded, lambda: publish(loaded.output_dir, "a")) == EXIT_OK
+    assert (loaded.output_dir / "footer").exists()
+
+
 def test_a_socket_in_use_is_left_alone(tmp_path: Path) -> None:
     loaded = config(tmp_path)
     loaded.output_dir.mkdir()
@@ -147,8 +184,17 @@ def test_a_socket_in_use_is_left_alone(tmp_path: Path) -> None:
     assert run(loaded, lambda: publish(loaded.output_dir, "a")) == EXIT_OK
 
 
-def row(published: int, delivered: int, dead: int, queued: int, in_window: int) -> dict[str, int]:
+def row(
+    published: int,
+    delivered: int,
+    dead: int,
+    queued: int,
+    in_window: int,
+    *,
+    ended_badly: bool = False,
+) -> dict[str, Any]:
     return {
+        "ended_badly": ended_badly,
         "published": published,
         "delivered": delivered,
         "dead": dead,
@@ -163,6 +209,11 @@ def row(published: int, delivered: int, dead: int, queued: int, in_window: int) 
         ({}, "no renderer came; nothing was published\n"),
         ({"csv": row(0, 0, 0, 0, 0)}, "csv: 0 published = 0 delivered + 0 dead + 0 left\n"),
         ({"csv": row(9, 4, 0, 3, 2)}, "csv: 9 published = 4 delivered + 0 dead + 5 left\n"),
+        (
+            {"csv": row(1, 1, 0, 0, 0, ended_badly=True)},
+            "csv: 1 published = 1 delivered + 0 dead + 0 left\n"
+            "csv ended badly: its last words may be missing, see the log\n",
+        ),
         (
             {"csv": row(2, 2, 0, 0, 0), "json": row(2, 1, 1, 0, 0)},
             "csv: 2 published = 2 delivered + 0 dead + 0 left\n"

@@ -91,6 +91,7 @@ def test_a_logger_that_is_killed_again_and_again_costs_nobody_anything(
     victim = now["loggers"]["victim"]
     assert victim["restarts"] == kills >= 20
     assert victim["published"] == victim["delivered"] + victim["dead"] == len(published)
+    assert victim["dead"] > 0, "no kill has hit a result: nothing was force-freed"
     daemon.stop(code=1 if victim["dead"] else 0)
     for name in ("first", "last"):
         assert now["loggers"][name]["delivered"] == len(published)
@@ -160,13 +161,13 @@ def test_a_logger_that_raises_loses_that_result_only(start: Callable[..., Daemon
     moody = now["loggers"]["moody"]
     assert (moody["delivered"], moody["dead"], moody["restarts"]) == (3, 2, 0)
     assert moody["last_error"] == "ValueError: do not like raise-2"
-    daemon.stop(code=1)
+    log = daemon.stop(code=1)
     dead = read_json_lines(daemon.run / "dead.jsonl")
-    assert [(line["id"], line["reason"]) for line in dead] == [
-        ("raise-1", "exception"),
-        ("raise-2", "exception"),
+    assert [(line["id"], line["reason"], line["problem"]) for line in dead] == [
+        ("raise-1", "exception", "ValueError: do not like raise-1"),
+        ("raise-2", "exception", "ValueError: do not like raise-2"),
     ]
-    assert "moody.py" in dead[0]["problem"]
+    assert "moody.py" in log  # The traceback.
     assert read_ids(daemon.run / "recorder.ids") == names
 
 

@@ -8,7 +8,7 @@ Two kinds of top-level sections are told apart by name:
   (`yaml_passthrough`), aliases included, because 3DB's own files use them.
 
 Everywhere: at most 1 MiB, UTF-8, one document, a mapping at the top, no duplicate key, and bounds
-on depth and on the number of values, so that no file can exhaust the process (FAULTS F54).
+on depth and on the number of values, so that no file can exhaust the process.
 """
 
 from __future__ import annotations

@@ -37,9 +37,14 @@ class SlotsReturned:
 
 @dataclass(frozen=True, slots=True)
 class SlotWanted:
-    """A renderer has no slot left and waits."""
+    """A renderer has no slot left and waits.
+
+    Args:
+        asks_who: Whether it wants to be told who holds them, if it gets none.
+    """
 
     renderer: int
+    asks_who: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from millpond.core.lifecycle import State
 from millpond.core.logger_record import LoggerRecord
 from millpond.core.renderer_table import Renderer
+
+NAMED_MAX: Final = 8  # Who holds less is hardly the culprit, and the answer must fit a frame.
+ID_SHOWN_MAX: Final = 80
 
 
 def describe_holders(
@@ -27,23 +31,23 @@ def describe_holders(
     slot_count = len(since_s)
     parts: list[tuple[int, str]] = []
     for record in loggers:
-        waiting = [*record.deliveries.window[:1], *list(record.deliveries.queue)[:1]]
-        if not waiting:
+        window, queue = record.deliveries.window, record.deliveries.queue
+        if not window and not queue:
             continue
-        count = len(record.deliveries.window) + len(record.deliveries.queue)
-        oldest = waiting[0]
+        oldest = window[0] if window else queue[0]
         age_s = now_s - since_s[oldest.slot]
         who = f"pid {record.pid}" if record.state is State.RUNNING else record.state.value
-        parts.append(
-            (
-                count,
-                f"{count} of {slot_count} held by logger '{record.spec.name}' ({who}), "
-                f"oldest {age_s:.1f} s, result {oldest.id}",
-            )
+        text = (
+            f"logger '{record.spec.name}' ({who}), oldest {age_s:.1f} s, result {_short(oldest.id)}"
         )
-    for renderer in renderers:
-        count = renderer.claimed
-        if count:
-            parts.append((count, f"{count} of {slot_count} held by renderer (pid {renderer.pid})"))
+        parts.append((len(window) + len(queue), text))
+    parts += [(r.claimed, f"renderer (pid {r.pid})") for r in renderers if r.claimed]
     parts.sort(key=lambda part: -part[0])
-    return "; ".join(text for _, text in parts) or "nobody holds a slot now"
+    named = [f"{count} of {slot_count} held by {text}" for count, text in parts[:NAMED_MAX]]
+    if len(parts) > NAMED_MAX:
+        named.append(f"and {len(parts) - NAMED_MAX} more")
+    return "; ".join(named) or "nobody holds a slot now"
+
+
+def _short(id: str) -> str:
+    return id if len(id) <= ID_SHOWN_MAX else f"{id[:ID_SHOWN_MAX]}..."

@@ -7,7 +7,7 @@
     slot      | channel a |pad| channel b |pad| ... |pad to a page |
                ^ 64-byte aligned offsets, in the order of declaration
 
-    acks      | header: what was started last | ack of slot 0 | ... | of slot S-1 |
+    acks      | ack of slot 0 | ... | ack of slot S-1 |
     control   | want of logger 0: slot 0 ... slot S-1 | want of logger 1 | ... |
 
 Acks are written by one logger each, control by the daemon; both are rows of aligned 8-byte words.
@@ -52,9 +52,6 @@ SLOT_BYTES_MAX: Final = 2**40
 NAME_PATTERN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
 WORD_BYTES: Final = 8
-STARTED_SLOT: Final = 0  # In the header of the acks: 1 + the slot that was started last,
-STARTED_COUNT: Final = 1  # and how many were started so far.
-ACK_HEADER_WORDS: Final = 8  # A cache line.
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +121,7 @@ class Layout:
     @property
     def acks_bytes(self) -> int:
         """Bytes of the acks of one logger."""
-        return (ACK_HEADER_WORDS + self.slot_count) * WORD_BYTES
+        return self.slot_count * WORD_BYTES
 
     def to_json(self) -> dict[str, Any]:
         """What another process needs to compute the same layout."""

@@ -43,6 +43,7 @@ class LoggerRecord:
         self.start_problem = ""  # Why its present process could not be made.
         self.last_exit = ""  # Why its last process ended.
         self.last_error = ""
+        self.ended_badly = False  # When it was asked to end.
 
     def advance(self, stimulus: Input) -> None:
         """Go on in its life."""
@@ -81,4 +82,14 @@ class LoggerRecord:
             "spilled": 0,
             "dead": deliveries.dead,
             "last_error": self.last_error or None,
+            "ended_badly": self.ended_badly,
         }
+
+
+def brief(problem: str) -> str:
+    """A problem in one line: what was tried, and the last line of its traceback."""
+    lines = problem.strip().splitlines()
+    if len(lines) <= 1:
+        return problem.strip()
+    first = "" if lines[0].startswith("Traceback") else f"{lines[0]} "
+    return first + lines[-1].strip()

@@ -24,6 +24,7 @@ class Renderer:
     """What one renderer has, and what it did."""
 
     pid: int
+    credits_max: int  # The most that it may be given ahead of need.
     credit_target: int = CREDITS_FIRST  # Slots that it should have.
     claimed: int = 0  # Slots that it has, and may write into.
     published: int = 0  # Also the sequence of its last result.
@@ -43,7 +44,6 @@ class RendererTable:
         self._members: dict[int, Renderer] = {}
         self._ended: set[int] = set()  # Those that have not left yet.
         self._waiting: dict[int, None] = {}  # In order of asking.
-        self._credits_max = 1
 
     def __len__(self) -> int:
         """How many are connected."""
@@ -58,10 +58,18 @@ class RendererTable:
         """One of them, or None when it was ended a moment ago."""
         return self._members.get(renderer)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether every slot may be with a renderer already, and one more might get none."""
+        return self._unshared <= 0
+
     def join(self, renderer: int, pid: int) -> None:
         """Note a new one."""
-        self._members[renderer] = Renderer(pid)
-        self._share_out()
+        # A renderer that rests keeps what it was given ahead, and cannot be asked for it.  So
+        # each may have a quarter of what the earlier ones leave, and there is always a rest.
+        hot = max(CREDITS_FIRST, HOT_BYTES // self._slot_bytes)
+        credits_max = max(1, min(CREDITS_MAX, hot, self._unshared // 4))
+        self._members[renderer] = Renderer(pid, credits_max)
 
     def leave(self, renderer: int) -> bool:
         """Forget one and free what it could write into; False when it was not there."""
@@ -81,7 +89,6 @@ class RendererTable:
         self._members.pop(renderer, None)
         self._waiting.pop(renderer, None)
         self._ended.add(renderer)
-        self._share_out()
 
     def want(self, renderer: int) -> None:
         """Note that one has no slot left, and waits."""
@@ -125,7 +132,7 @@ class RendererTable:
 
     def _room(self, member: Renderer, *, extra: int = 0) -> int:
         """How many slots one should get ahead now, if it had `extra` more than it has."""
-        target = min(member.credit_target, self._credits_max)
+        target = min(member.credit_target, member.credits_max)
         missing = target - member.claimed - extra
         # Half of them used up: so that grants go out in batches.
         return missing if missing * 2 >= target else 0
@@ -136,11 +143,9 @@ class RendererTable:
         self._members[renderer].claimed += len(refs)
         return refs
 
-    def _share_out(self) -> None:
-        """Compute the most that one may have ahead: half of its share, at least 1."""
-        share = self._slots.slot_count // (2 * max(1, len(self._members)))
-        hot = max(CREDITS_FIRST, HOT_BYTES // self._slot_bytes)
-        self._credits_max = max(1, min(CREDITS_MAX, hot, share))
+    @property
+    def _unshared(self) -> int:
+        return self._slots.slot_count - sum(m.credits_max for m in self._members.values())
 
     def check_invariants(self) -> None:
         """Assert that claims add up.  Looks at everything: for tests."""

@@ -7,21 +7,14 @@ that renderer; a fault of ours is an assertion, which ends the daemon.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final, assert_never
+from collections.abc import Callable, Sequence
+from typing import assert_never
 
 from millpond.core.commands import (
-    CloseLogger,
     Command,
     EndRenderer,
     Finish,
     GrantSlots,
-    KillLogger,
-    ReportDead,
-    ReportExit,
-    ReportReady,
-    SendJobs,
-    SpawnLogger,
     TellClosing,
     TellHolders,
 )
@@ -44,12 +37,10 @@ from millpond.core.events import (
     TimePassed,
 )
 from millpond.core.holders import describe_holders
-from millpond.core.lifecycle import HAS_PROCESS, Input, State
-from millpond.core.logger_record import LoggerRecord, LoggerSpec
+from millpond.core.logger_record import LoggerSpec
+from millpond.core.logger_table import LoggerTable
 from millpond.core.renderer_table import RendererTable
 from millpond.core.slots import SlotRef, SlotTable
-
-CLEAN_EXIT: Final = "exit(0)"
 
 
 class Supervisor:
@@ -75,56 +66,56 @@ class Supervisor:
         chance: Callable[[], float],
     ) -> None:
         self.slots = slots
-        self.loggers = [LoggerRecord(spec) for spec in loggers]
+        self.loggers = LoggerTable(slots, loggers, chance=chance)
         self.renderers = RendererTable(slots, slot_bytes=slot_bytes)
         self.results_count = 0
         self.is_stopping = False
-        self._everyone = tuple(range(len(loggers)))
         self._since_s = [0.0] * slots.slot_count  # When each slot was published last.
         self._drain_s = drain_s
         self._drain_deadline_s: float | None = None
         self._exit_when_done = exit_when_done
         self._is_closed = False  # The loggers were asked to end.
         self._is_finished = False
-        self._chance = chance
+        self._had_renderers = False
 
     @property
     def wake_at_s(self) -> float | None:
         """When `TimePassed` is due, or None when nothing waits for time."""
-        moments = [record.deadline_s for record in self.loggers]
-        return min((s for s in [*moments, self._drain_deadline_s] if s is not None), default=None)
+        moments = (self.loggers.wake_at_s, self._drain_deadline_s)
+        return min((s for s in moments if s is not None), default=None)
 
     def start(self, now_s: float) -> list[Command]:
         """Start every logger."""
-        return [self._spawn(logger, now_s) for logger in self._everyone]
+        return [self.loggers.spawn(logger, now_s) for logger in self.loggers.everyone]
 
     def handle(self, event: Event, now_s: float) -> list[Command]:
         """Take note of one event and say what is to be done about it, in order."""
+        loggers = self.loggers
         match event:
             case ResultsPublished(renderer, results):
                 commands = self._publish(renderer, results, now_s)
             case DoorbellRang(logger):
-                commands = self._collect(logger)
+                commands = loggers.collect(logger) + self._grant()
             case SlotsReturned(renderer, slots):
                 commands = self._take_back(renderer, slots)
-            case SlotWanted(renderer):
-                commands = self._want(renderer, now_s)
+            case SlotWanted(renderer, asks_who):
+                commands = self._want(renderer, now_s, asks_who=asks_who)
             case RendererJoined(renderer, pid):
                 commands = self._join(renderer, pid)
             case RendererLeft(renderer):
-                commands = self._leave(renderer)
+                commands = self._grant() if self.renderers.leave(renderer) else []
             case LoggerSpawned(logger, pid):
-                self.loggers[logger].pid = pid
+                loggers[logger].pid = pid
                 commands = []
             case LoggerReady(logger):
-                commands = self._ready(logger, now_s)
+                commands = loggers.ready(logger, now_s)
             case LoggerFailed(logger, problem):
-                self.loggers[logger].start_problem = problem
+                loggers[logger].start_problem = problem
                 commands = []
             case LoggerRaised(logger, slot, generation, problem):
-                commands = self._raised(logger, slot, generation, problem)
+                commands = loggers.raised(logger, slot, generation, problem) + self._grant()
             case LoggerExited(logger, cause):
-                commands = self._exited(logger, cause, now_s)
+                commands = loggers.exited(logger, cause, now_s) + self._grant()
             case TimePassed():
                 commands = self._time_passed(now_s)
             case StopRequested():
@@ -138,6 +129,7 @@ class Supervisor:
     # Renderers.
 
     def _join(self, renderer: int, pid: int) -> list[Command]:
+        self._had_renderers = True
         self.renderers.join(renderer, pid)
         return [TellClosing(renderer)] if self.is_stopping else self._grant()
 
@@ -157,15 +149,12 @@ class Supervisor:
             if problem:
                 good = results[:count]
                 break
-            slots.publish(slot, generation, self._everyone)
+            slots.publish(slot, generation, self.loggers.everyone)
             member.published += 1
             self._since_s[slot] = now_s
         member.claimed -= len(good)
         self.results_count += len(good)
-        commands: list[Command] = []
-        for logger in self._everyone:
-            self.loggers[logger].deliveries.admit(good)
-            commands += self._send(logger)
+        commands = self.loggers.admit(good)
         if problem:
             commands.append(self._end_renderer(renderer, problem))
         return commands + self._grant()
@@ -182,149 +171,38 @@ class Supervisor:
             member.claimed -= 1
         return self._grant()
 
-    def _want(self, renderer: int, now_s: float) -> list[Command]:
+    def _want(self, renderer: int, now_s: float, *, asks_who: bool) -> list[Command]:
         if self.renderers.get(renderer) is None:
             return []
         if self.is_stopping:
             return [TellClosing(renderer)]
         self.renderers.want(renderer)
         commands = self._grant()
-        if self.renderers.is_waiting(renderer):
+        if asks_who and self.renderers.is_waiting(renderer):
             text = describe_holders(
                 self.loggers, self.renderers.members.values(), since_s=self._since_s, now_s=now_s
             )
             commands.append(TellHolders(renderer, text))
         return commands
 
-    def _leave(self, renderer: int) -> list[Command]:
-        return self._grant() if self.renderers.leave(renderer) else []
-
     def _end_renderer(self, renderer: int, problem: str) -> Command:
         self.renderers.end(renderer)
         return EndRenderer(renderer, problem)
 
     def _grant(self) -> list[Command]:
+        """Give free slots away; for those who wait, take them from loggers that are down."""
         if self.is_stopping:
             return []
         shortage = self.renderers.shortage
-        shed = self._shed(shortage) if shortage else []
+        shed = self.loggers.shed(shortage) if shortage else []
         return shed + [GrantSlots(*granted) for granted in self.renderers.grant().items()]
-
-    def _shed(self, needed: int) -> list[Command]:
-        """Take slots back from loggers that are down: renderers never wait for those."""
-        broken = {n for n in self._everyone if self.loggers[n].is_broken}
-        chosen: set[int] = set()
-        for logger in sorted(broken):
-            for result in self.loggers[logger].deliveries.queue:
-                if len(chosen) >= needed:
-                    break
-                if broken.issuperset(self.slots.holders_of(result.slot)):
-                    chosen.add(result.slot)
-        commands: list[Command] = []
-        for logger in sorted(broken):
-            record = self.loggers[logger]
-            shed = record.deliveries.take_slots(chosen)
-            reason = "disabled" if record.state is State.FATAL else record.last_exit
-            commands += self._bury(logger, shed, reason, f"it is down: {record.last_error}")
-        return commands
-
-    # Loggers.
-
-    def _spawn(self, logger: int, now_s: float) -> Command:
-        record = self.loggers[logger]
-        record.advance(Input.SPAWN)
-        record.deadline_s = now_s + record.spec.start_s
-        record.start_problem = ""
-        return SpawnLogger(logger)
-
-    def _ready(self, logger: int, now_s: float) -> list[Command]:
-        record = self.loggers[logger]
-        if record.state is not State.STARTING or record.start_problem:
-            return []  # It was asked to stop meanwhile, or killed because it took too long.
-        record.advance(Input.READY)
-        record.deadline_s = None
-        record.ready_since_s = now_s
-        return [ReportReady(logger), *self._send(logger)]
-
-    def _send(self, logger: int) -> list[Command]:
-        record = self.loggers[logger]
-        if record.state is not State.RUNNING:
-            return []
-        moved = record.deliveries.advance()
-        return [SendJobs(logger, moved)] if moved else []
-
-    def _collect(self, logger: int) -> list[Command]:
-        released = self.loggers[logger].deliveries.collect(self.slots.acks_of(logger))
-        if not released:
-            return []
-        freed = self.slots.end_holds(logger, released)
-        commands = self._send(logger)
-        # What is held by none but loggers that are down now can be had too.
-        return commands + self._grant() if freed or self.renderers.shortage else commands
-
-    def _raised(self, logger: int, slot: int, generation: int, problem: str) -> list[Command]:
-        record = self.loggers[logger]
-        result = record.deliveries.take_one(slot, generation)
-        if result is None:
-            return []  # Of a use that is over.
-        record.last_error = problem.strip().rpartition("\n")[2]
-        commands = self._bury(logger, [result], "exception", problem)
-        return commands + self._send(logger) + self._grant()
-
-    def _exited(self, logger: int, cause: str, now_s: float) -> list[Command]:
-        record = self.loggers[logger]
-        # What it released before it ended counts, rung or not.
-        self.slots.end_holds(logger, record.deliveries.collect(self.slots.acks_of(logger)))
-        lost = record.deliveries.take_window()
-        record.last_exit = cause
-        if record.state is State.STOPPING:
-            record.advance(Input.EXIT)
-            record.deadline_s = None
-            commands = self._bury(logger, lost, "shutdown", f"it ended: {cause}")
-            if cause != CLEAN_EXIT:  # Its `end` may have failed: its last words may be missing.
-                commands.append(ReportExit(logger, cause, None, is_fatal=False))
-            return commands
-        record.last_error = record.start_problem or cause
-        commands = self._bury(logger, lost, cause, "")
-        delay_s = record.history.record_exit(
-            now_s, ready_since_s=record.ready_since_s, chance=self._chance()
-        )
-        record.advance(Input.GIVE_UP if delay_s is None else Input.EXIT)
-        rest_s = record.spec.restart.retry_s if delay_s is None else delay_s
-        record.deadline_s = now_s + rest_s
-        commands.append(ReportExit(logger, cause, rest_s, is_fatal=delay_s is None))
-        return commands + self._grant()
-
-    def _bury(
-        self, logger: int, results: Iterable[Result], reason: str, problem: str
-    ) -> list[Command]:
-        """End the holds of one logger on results that it will never get, and say so."""
-        buried = list(results)
-        if not buried:
-            return []
-        self.loggers[logger].deliveries.dead += len(buried)
-        self.slots.end_holds(logger, [result.slot for result in buried])
-        return [ReportDead(logger, buried, reason, problem)]
 
     # Time and the end.
 
     def _time_passed(self, now_s: float) -> list[Command]:
         is_late = self._drain_deadline_s is not None and now_s >= self._drain_deadline_s
         commands = self._close(now_s) if is_late else []
-        for logger, record in enumerate(self.loggers):
-            if record.deadline_s is None or now_s < record.deadline_s:
-                continue
-            record.deadline_s = None
-            if record.state is State.STARTING:
-                why = f"not ready within {record.spec.start_s:g} s"
-                record.start_problem = record.start_problem or why
-                commands.append(KillLogger(logger, why))
-            elif record.state is State.STOPPING:
-                commands.append(KillLogger(logger, f"did not end within {record.spec.stop_s:g} s"))
-            else:
-                record.restarts += 1
-                commands.append(self._spawn(logger, now_s))
-        return commands
+        return commands + self.loggers.time_passed(now_s)
 
     def _stop(self, now_s: float) -> list[Command]:
         if self.is_stopping:
@@ -337,64 +215,30 @@ class Supervisor:
     def _stop_now(self) -> list[Command]:
         self.is_stopping = self._is_closed = True
         self._drain_deadline_s = None
-        commands = self._end_renderers()
-        for logger in reversed(self._everyone):
-            if self.loggers[logger].state in HAS_PROCESS:
-                commands.append(KillLogger(logger, "the daemon ends now"))
-            commands += self._stop_logger(logger)
-        return commands
+        return self._end_renderers() + self.loggers.kill()
 
     def _close(self, now_s: float) -> list[Command]:
-        """Ask every logger to end, the last one first."""
         self._is_closed = True
         self._drain_deadline_s = None
-        commands = self._end_renderers()
-        for logger in reversed(self._everyone):
-            record = self.loggers[logger]
-            commands += self._stop_logger(logger)
-            if record.state is State.STOPPING:
-                record.deadline_s = now_s + record.spec.stop_s
-                commands.append(CloseLogger(logger))
-        return commands
+        return self._end_renderers() + self.loggers.close(now_s)
 
     def _end_renderers(self) -> list[Command]:
         return [self._end_renderer(renderer, "") for renderer in list(self.renderers.members)]
 
-    def _stop_logger(self, logger: int) -> list[Command]:
-        """Give up what it was not sent; what it has, it may finish."""
-        record = self.loggers[logger]
-        reason = "disabled" if record.state is State.FATAL else "shutdown"
-        record.deadline_s = None
-        if record.state not in (State.STOPPING, State.STOPPED):
-            record.advance(Input.STOP)
-        lost = record.deliveries.take_queue()
-        return self._bury(logger, lost, reason, record.last_error)
-
     def _conclude(self, now_s: float) -> list[Command]:
         """See whether a stop is due, or drained, or over."""
         commands: list[Command] = []
-        is_done = self._exit_when_done and self.results_count and not len(self.renderers)
-        if (is_done or self.is_stopping) and not self._is_closed and self._is_drained():
+        is_done = self._exit_when_done and self._had_renderers and not len(self.renderers)
+        if (is_done or self.is_stopping) and not self._is_closed and self.loggers.is_drained:
             commands += self._stop(now_s) + self._close(now_s)
         if self._is_closed and not self._is_finished:
-            self._is_finished = all(record.state is State.STOPPED for record in self.loggers)
+            self._is_finished = self.loggers.is_stopped
             if self._is_finished:
                 commands.append(Finish())
         return commands
 
-    def _is_drained(self) -> bool:
-        return all(record.is_drained for record in self.loggers)
-
     def check_invariants(self) -> None:
         """Assert what must be true between two events.  Looks at everything: for tests."""
         self.slots.check_invariants()
-        held = [0] * self.slots.slot_count
-        for logger, record in enumerate(self.loggers):
-            record.deliveries.check_invariants()
-            for result in (*record.deliveries.window, *record.deliveries.queue):
-                assert logger in self.slots.holders_of(result.slot)
-                held[result.slot] += 1
-            assert record.state in HAS_PROCESS or not record.deliveries.window
-        for slot, count in enumerate(held):
-            assert count == len(self.slots.holders_of(slot)), "a hold without a delivery"
+        self.loggers.check_invariants()
         self.renderers.check_invariants()

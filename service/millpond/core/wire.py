@@ -41,8 +41,8 @@ class Kind(IntEnum):
     GRANT = 4  # daemon -> renderer: slots to write into; sequence = last one accepted
     PUBLISH = 5  # renderer -> daemon -> loggers: a job
     RETURN = 6  # renderer -> daemon: a slot that will not be published
-    WANT = 7  # renderer -> daemon: I wait for a slot
-    HOLDERS = 8  # daemon -> renderer, after WANT: who holds the slots
+    WANT = 7  # renderer -> daemon: I wait; generation = its number; slot = 1: who holds them?
+    HOLDERS = 8  # daemon -> renderer, after such a WANT: who holds the slots
     SYNC = 9  # both ways: asks for, and gives, the last sequence accepted
     CLOSING = 10  # daemon -> renderer: no more slots, the daemon ends
 

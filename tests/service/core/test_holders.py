@@ -24,7 +24,7 @@ SINCE_S = [100.0 + slot for slot in range(8)]
 def test_the_one_with_most_slots_is_named_first() -> None:
     text = describe_holders(
         [logger("csv", 1, state=State.RUNNING), logger("board", 5, state=State.RUNNING)],
-        [Renderer(pid=99, claimed=2), Renderer(pid=98)],
+        [Renderer(pid=99, credits_max=4, claimed=2), Renderer(pid=98, credits_max=4)],
         since_s=SINCE_S,
         now_s=115.44,
     )
@@ -43,5 +43,14 @@ def test_a_logger_without_a_process_is_named_by_its_state() -> None:
 
 def test_nobody_is_named_when_nobody_holds_one() -> None:
     loggers = [logger("csv", 0, state=State.RUNNING)]
-    text = describe_holders(loggers, [Renderer(pid=1)], since_s=SINCE_S, now_s=0.0)
+    text = describe_holders(loggers, [Renderer(pid=1, credits_max=4)], since_s=SINCE_S, now_s=0.0)
     assert text == "nobody holds a slot now"
+
+
+def test_the_answer_fits_a_frame_however_many_there_are() -> None:
+    loggers = [logger(f"board-{n}", 1, state=State.RUNNING) for n in range(64)]
+    for record in loggers:
+        record.deliveries.window[:] = [r._replace(id="x" * 1024) for r in record.deliveries.window]
+    text = describe_holders(loggers, [], since_s=SINCE_S, now_s=120.0)
+    assert text.endswith("; and 56 more")
+    assert len(text) < 4096

@@ -1,8 +1,10 @@
 """What is known of a logger follows its life."""
 
+import pytest
+
 from millpond.core.deliveries import Result
 from millpond.core.lifecycle import Input, State
-from millpond.core.logger_record import LoggerRecord, LoggerSpec
+from millpond.core.logger_record import LoggerRecord, LoggerSpec, brief
 
 
 def test_the_end_of_a_process_takes_its_pid_and_its_readiness_along() -> None:
@@ -59,4 +61,18 @@ def test_its_numbers_add_up() -> None:
         "spilled": 0,
         "dead": 0,
         "last_error": None,
+        "ended_badly": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("problem", "line"),
+    [
+        ("", ""),
+        ("no module named 'x'", "no module named 'x'"),
+        ("Traceback (most recent call last):\n  File ...\nValueError: no\n", "ValueError: no"),
+        ("making it failed:\nTraceback ...\n  ...\nOSError: no", "making it failed: OSError: no"),
+    ],
+)
+def test_a_problem_is_told_in_one_line(problem: str, line: str) -> None:
+    assert brief(problem) == line

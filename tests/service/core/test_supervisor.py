@@ -31,6 +31,7 @@ from millpond.core.events import (
     SlotWanted,
     StopNow,
     StopRequested,
+    TimePassed,
 )
 from millpond.core.lifecycle import State
 from millpond.core.logger_record import LoggerSpec
@@ -98,7 +99,7 @@ def test_a_slot_that_is_given_back_goes_to_the_one_who_waits() -> None:
     ],
 )
 def test_a_wrong_result_ends_its_renderer_and_what_came_before_it_counts(wrong, problem) -> None:
-    pond = Pond(slots=4).ready(CSV)
+    pond = Pond(slots=8).ready(CSV)
     pond.play(
         (RendererJoined(ANN, 9), [grant((0, 1), (1, 1))]),
         (ResultsPublished(ANN, [ONE, wrong]), [SendJobs(CSV, [ONE]), EndRenderer(ANN, problem)]),
@@ -106,7 +107,7 @@ def test_a_wrong_result_ends_its_renderer_and_what_came_before_it_counts(wrong, 
 
 
 def test_a_renderer_that_was_ended_is_not_heard_and_gets_nothing_until_it_has_left() -> None:
-    pond = Pond(slots=4)
+    pond = Pond(slots=8)
     pond.play((RendererJoined(ANN, 9), [grant((0, 1), (1, 1))]))
     problem = "returned slot 0 (use 7), which it does not have"
     pond.play(
@@ -115,9 +116,9 @@ def test_a_renderer_that_was_ended_is_not_heard_and_gets_nothing_until_it_has_le
         (SlotsReturned(ANN, [SlotRef(0, 1)]), []),
         (SlotWanted(ANN), []),
     )
-    assert pond.supervisor.slots.free_count == 2
+    assert pond.supervisor.slots.free_count == 6
     pond.play((RendererLeft(ANN), []))
-    assert pond.supervisor.slots.free_count == 4
+    assert pond.supervisor.slots.free_count == 8
 
 
 def test_what_was_returned_before_a_fault_goes_to_the_one_who_waits() -> None:
@@ -370,20 +371,25 @@ def test_a_stop_before_the_start_ends_at_once() -> None:
     assert supervisor.handle(StopRequested(), 0.0) == [Finish()]
 
 
-def test_exit_when_done_waits_for_the_first_result_and_the_last_release() -> None:
+def test_exit_when_done_waits_for_the_last_release() -> None:
     pond = Pond(slots=2, exit_when_done=True).ready(CSV)
     pond.play(
         (RendererJoined(ANN, 9), [grant((0, 1))]),
-        (RendererLeft(ANN), []),  # It came to look.
-        (RendererJoined(ANN, 9), [grant((0, 2))]),
-        (
-            ResultsPublished(ANN, [result(generation=2)]),
-            [SendJobs(CSV, [result(generation=2)]), grant((1, 1))],
-        ),
+        (ResultsPublished(ANN, [result()]), [SendJobs(CSV, [result()]), grant((1, 1))]),
         (RendererLeft(ANN), []),
     )
-    assert pond.release(CSV, result(generation=2)) == [CloseLogger(CSV)]
+    assert pond.release(CSV, result()) == [CloseLogger(CSV)]
     pond.play((LoggerExited(CSV, "exit(0)"), [Finish()]))
+
+
+def test_exit_when_done_does_not_wait_for_results_that_never_come() -> None:
+    """The renderer failed before its first one: nobody should have to find that out."""
+    pond = Pond(slots=2, exit_when_done=True).ready(CSV)
+    pond.play(
+        (RendererJoined(ANN, 9), [grant((0, 1))]),
+        (RendererLeft(ANN), [CloseLogger(CSV)]),
+        (LoggerExited(CSV, "exit(0)"), [Finish()]),
+    )
 
 
 def test_exit_when_done_does_not_wait_for_a_logger_that_was_given_up() -> None:
@@ -396,3 +402,12 @@ def test_exit_when_done_does_not_wait_for_a_logger_that_was_given_up() -> None:
 def test_a_bug_of_ours_is_an_assertion() -> None:
     with pytest.raises(AssertionError):
         Pond().tell("an event that does not exist")
+
+
+def test_a_pause_of_the_machine_is_nobodys_fault() -> None:
+    """The deadline was missed by us: it begins anew, once."""
+    pond = Pond()
+    pond.now_s = 60.0 + 500.0
+    assert pond.tell(TimePassed()) == []
+    assert pond.supervisor.wake_at_s == 560.0 + 60.0
+    assert pond.wake() == [KillLogger(CSV, "not ready within 60 s")]

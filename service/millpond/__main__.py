@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Final
 
@@ -12,6 +13,7 @@ EXIT_BUG: Final = 70
 
 def main() -> None:
     """Run the command line; the version is told without importing any of it."""
+    open_standard_streams()
     if sys.argv[1:] == ["--version"]:
         from millpond import __version__  # noqa: PLC0415
 
@@ -27,6 +29,17 @@ def main() -> None:
     except Exception:  # noqa: BLE001  A bug of ours: Python's 1 would say that results were lost.
         sys.excepthook(*sys.exc_info())
         sys.exit(EXIT_BUG)
+
+
+def open_standard_streams() -> None:
+    """Open what was closed by who started us: else the next file opened would take its place."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # The lowest number that is free: this one.
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(fd, mode, closefd=False))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,10 @@ ID_BYTES_MAX: Final = 1024
 DEPTH_MAX: Final = 16
 SHOWN_MAX: Final = 80  # Characters of a wrong value in a message.
 INT_MAX: Final = 2**63 - 1
+# Made once: `json.dumps` with options makes one each time.
+JOB_JSON: Final = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+)
 CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # bool < integers < floats < complex: a scalar may go up, never down.
 KIND_RANK: Final = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
@@ -151,7 +155,7 @@ def encode_job(id: str, render_args: Mapping[str, Any], fields: Mapping[str, Any
             raise InvalidResult(f"fields may not contain {name!r}: millpond gives it a meaning")
         job[_key(name, "fields")] = _plain(value, f"fields.{name}", 1)
     try:
-        body = json.dumps(job, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        body = JOB_JSON.encode(job).encode()
         id_bytes = len(id.encode())
     except UnicodeEncodeError:
         raise InvalidResult(
@@ -182,23 +186,32 @@ def _key(key: Any, where: str) -> str:
     return key
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether JSON holds it as it is: the common case, and quick."""
+    kind = type(value)
+    if kind is float:
+        return bool(value - value == 0.0)
+    if kind is int:
+        return bool(-INT_MAX - 1 <= value <= INT_MAX)
+    return kind is str or kind is bool or value is None
+
+
 def _plain(value: Any, where: str, depth: int) -> Any:
     """The same value of plain Python types, so that JSON can hold it."""
+    if _is_plain(value):
+        return value
     kind = type(value)
-    if kind is str or kind is bool or value is None:
-        return value
     if kind is float:
-        if value - value != 0.0:
-            raise InvalidResult(f"{where} is {value}: JSON has no such number; use None or text")
-        return value
+        raise InvalidResult(f"{where} is {value}: JSON has no such number; use None or text")
     if kind is int:
-        if not -INT_MAX - 1 <= value <= INT_MAX:
-            raise InvalidResult(f"{where} is {_shown(value)}: it does not fit 64 bits; use text")
-        return value
+        raise InvalidResult(f"{where} is {_shown(value)}: it does not fit 64 bits; use text")
     if depth > DEPTH_MAX:
         raise InvalidResult(f"{where} is nested more than {DEPTH_MAX} levels deep")
     if isinstance(value, Mapping):
-        return {_key(k, where): _plain(v, f"{where}.{k}", depth + 1) for k, v in value.items()}
+        return {
+            _key(k, where): v if _is_plain(v) else _plain(v, f"{where}.{k}", depth + 1)
+            for k, v in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [_plain(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value)]
     if hasattr(value, "tolist"):  # Scalars and small arrays of numpy and torch.

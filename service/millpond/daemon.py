@@ -89,6 +89,7 @@ class Daemon:
         self._config = config
         self._modules = modules
         self._experiment = encode_experiment(config)
+        self._setups: list[bytes] = []  # The first frame of each logger.
         self._reports = Reports([logger.name for logger in config.loggers], folder)
         self._loop = loop
         self._exit_when_done = exit_when_done
@@ -103,8 +104,6 @@ class Daemon:
         self._timer_s: float | None = None
         self._stops = 0  # How often an operator asked for it.
         self._server: RendererServer | None = None
-
-    # The pond.
 
     def start(self) -> None:
         """Listen for renderers, and start the loggers if the channels are known.
@@ -146,6 +145,10 @@ class Daemon:
         ]
         self._segment = Segment(layout, len(specs))
         self._layout = layout
+        self._setups = [
+            make_setup(config, logger, module, layout, self._experiment)
+            for logger, module in enumerate(self._modules)
+        ]
         slots = SlotTable(slot_count, self._segment.want, self._segment.acks)
         self._supervisor = Supervisor(
             slots,
@@ -287,9 +290,7 @@ class Daemon:
                     segment.control_fd_read_only,
                     segment.acks_fds[logger],
                 ],
-                setup=make_setup(
-                    self._config, logger, self._modules[logger], segment.layout, self._experiment
-                ),
+                setup=self._setups[logger],
                 on_frame=lambda frame: self._logger_said(logger, frame),
                 on_doorbell=lambda: self.dispatch(DoorbellRang(logger)),
                 on_exit=lambda cause: self._logger_exited(logger, cause),
@@ -349,8 +350,6 @@ class Daemon:
         if self._segment is not None:
             self._segment.close()
 
-    # Numbers.
-
     def status(self) -> dict[str, Any]:
         """What ``/status`` shows."""
         supervisor = self._supervisor
@@ -374,6 +373,7 @@ class Daemon:
             "renderers": renderers,
             "loggers": loggers,
             "results": supervisor.results_count if supervisor else 0,
+            "unlisted": self._reports.unlisted,
             "output_dir": os.fspath(self._config.output_dir),
             "socket": os.fspath(self._config.socket_path),
         }

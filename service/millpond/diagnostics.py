@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import sys
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import structlog
 from structlog.typing import EventDict
+
+# A pipe that can be written at all takes 4,096 bytes (PIPE_BUF); a character has four at most.
+WRITE_CHARACTERS: Final = 1024
 
 
 def configure(log_format: Literal["auto", "console", "json"]) -> None:
@@ -29,7 +33,7 @@ def configure(log_format: Literal["auto", "console", "json"]) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=False),
             *rendering,
         ],
-        logger_factory=lambda *_: _StandardError(),
+        logger_factory=lambda *_: STANDARD_ERROR,
         cache_logger_on_first_use=True,
     )
 
@@ -53,11 +57,42 @@ def _quote(_: Any, __: str, event: EventDict) -> EventDict:
 
 
 class _StandardError:
-    """Writes to what `sys.stderr` is at the moment, so that a progress line can stay below."""
+    """Writes to what `sys.stderr` is at the moment, so that a progress line can stay below.
+
+    A reader that has stopped reading costs lines, which are counted, and never time.
+    """
+
+    def __init__(self) -> None:
+        self._lost_count = 0
+        self._is_torn = False  # The last line was cut off.
 
     def msg(self, message: str) -> None:
-        # Nobody reads it any more, or its disk is full: that is no reason to end the run.
-        with contextlib.suppress(OSError):
-            sys.stderr.write(f"{message}\n")
+        if self._lost_count and _is_writable():
+            message = f"({self._lost_count} lines before this one found no reader)\n{message}"
+        text = f"\n{message}\n" if self._is_torn else f"{message}\n"
+        for start in range(0, len(text), WRITE_CHARACTERS):
+            if not _is_writable():
+                self._lost_count += 1
+                self._is_torn = self._is_torn or start > 0
+                return
+            # Nobody reads it any more, or its disk is full: that is no reason to end the run.
+            with contextlib.suppress(OSError):
+                sys.stderr.write(text[start : start + WRITE_CHARACTERS])
+                sys.stderr.flush()
+        self._lost_count = 0
+        self._is_torn = False
 
     debug = info = warning = error = critical = exception = msg
+
+
+STANDARD_ERROR: Final = _StandardError()
+
+
+def _is_writable() -> bool:
+    """Whether a write to the standard error would not wait."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stderr.fileno(), select.POLLOUT)
+    except (OSError, ValueError):
+        return True  # It is no file: nothing waits.
+    return bool(poll.poll(0))

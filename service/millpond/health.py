@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,19 @@ from prometheus_client.registry import Collector
 
 SHUTDOWN_S: Final = 0.5  # A reader that does not read does not hold up the end.
 
+CONNECTIONS_MAX: Final = 32
+CONNECTION_S: Final = 30.0  # Longer than any answer takes.
+ACCEPTING_S: Final = 0.01  # Until the server knows of a new connection.
+
 Status = dict[str, Any]
+
+
+class _Busy(asyncio.Protocol):
+    """Ends a connection at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Close it."""
+        transport.close()
 
 
 class HealthServer:
@@ -29,6 +42,8 @@ class HealthServer:
     def __init__(self, path: Path, status: Callable[[], Status]) -> None:
         self._path = path
         self._status = status
+        self._listener: asyncio.Server | None = None
+        self._accepting = 0  # Connections that were just made.
         self._registry = CollectorRegistry()
         self._registry.register(StatusCollector(status))
         application = web.Application()
@@ -46,12 +61,32 @@ class HealthServer:
         await self._runner.setup()
         mask = os.umask(0o177)
         try:
-            await web.UnixSite(self._runner, os.fspath(self._path)).start()
+            loop = asyncio.get_running_loop()
+            self._listener = await loop.create_unix_server(self._connect, os.fspath(self._path))
         finally:
             os.umask(mask)
 
+    def _connect(self) -> asyncio.BaseProtocol:
+        """Serve one more connection, for a while: they must not eat the daemon's descriptors."""
+        server = self._runner.server
+        assert server is not None
+        # A burst is accepted before any of it is among the server's connections.
+        if len(server.connections) + self._accepting >= CONNECTIONS_MAX:
+            return _Busy()
+        connection = server()
+        loop = asyncio.get_running_loop()
+        self._accepting += 1
+        loop.call_later(ACCEPTING_S, self._accepted)
+        loop.call_later(CONNECTION_S, connection.force_close)
+        return connection
+
+    def _accepted(self) -> None:
+        self._accepting -= 1
+
     async def close(self) -> None:
         """Stop listening, and remove the socket."""
+        if self._listener is not None:
+            self._listener.close()
         await self._runner.cleanup()
         self._path.unlink(missing_ok=True)
 

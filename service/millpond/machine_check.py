@@ -75,8 +75,9 @@ def _folder_problem(folder: Path) -> str:
     made: list[Path] = []
     try:
         for path in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
-            path.mkdir()
-            made.append(path)
+            with contextlib.suppress(FileExistsError):  # Another start was quicker.
+                path.mkdir()
+                made.append(path)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

@@ -42,6 +42,7 @@ FRAME_S: Final = 2.0  # From the first byte of a frame to its last.
 # A deadline that is seen so late was missed by us, and what was waited for may lie in the socket.
 LATE_S: Final = 0.5
 ID_CHARACTERS_MAX: Final = 1024
+DEPTH_MAX: Final = 20  # A little more than our own client sends; readers of JSON bear hundreds.
 CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 ACCEPT_PAUSE_S: Final = 1.0  # When descriptors have run out.
 STRANGERS_MAX: Final = 64  # Connections that have not said hello.
@@ -270,9 +271,10 @@ class RendererConnection:
     def _result(self, frame: Frame) -> Result:
         if frame.renderer != self.number:
             raise PeerError(f"result of renderer {frame.renderer} from renderer {self.number}")
+        body = frame.body
         try:
             # Into plain values: so every text in it is checked, also where nobody looks here.
-            job = self._job.decode(frame.body)
+            job = self._job.decode(body)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise PeerError(f"invalid job: {error}") from None
         id = job.get("id")
@@ -282,6 +284,9 @@ class RendererConnection:
             raise PeerError("invalid job: id has control characters")
         if not isinstance(job.get("render_args"), dict):
             raise PeerError(f"invalid job '{id[:80]}': render_args must be an object")
+        # As deep as there are brackets, at most: so nobody looks for the depth of a flat one.
+        if body.count(b"[") + body.count(b"{") > DEPTH_MAX and _depth(job) > DEPTH_MAX:
+            raise PeerError(f"invalid job '{id[:80]}': nested more than {DEPTH_MAX} levels deep")
         return Result(frame.slot, frame.generation, self.number, frame.sequence, id, frame.raw)
 
     def _say(self, frame: Frame) -> None:
@@ -351,3 +356,17 @@ class RendererConnection:
         if self.is_welcome:
             log.info("renderer left", renderer=self.number, pid=self.pid, results=self.accepted)
             self._server.host.dispatch(RendererLeft(self.number))
+
+
+def _depth(value: Any) -> int:
+    """How deep lists and mappings lie in each other."""
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        inner = [
+            list(v.values()) if isinstance(v, dict) else v
+            for v in level
+            if isinstance(v, (dict, list))
+        ]
+        level = [v for values in inner for v in values]
+    return depth

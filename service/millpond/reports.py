@@ -30,6 +30,7 @@ class Reports:
     def __init__(self, names: Sequence[str], folder: RunFolder) -> None:
         self._names = names
         self._folder = folder
+        self.unlisted = 0  # The dead that the list lacks.
         self._told: set[tuple[str, str]] = set()  # Problems whose traceback is in the log.
 
     def exit(self, report: ReportExit) -> None:
@@ -69,6 +70,7 @@ class Reports:
         try:
             self._folder.list_dead(name, report.results, report.reason, problem)
         except OSError as error:
+            self.unlisted += len(ids)
             log.error("list of lost results not written", problem=str(error), ids=ids)
 
     def _is_new(self, name: str, problem: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from millpond.run_folder import RunFolder, refuse_live_socket
 EXIT_OK: Final = 0
 EXIT_LOST: Final = 1
 PROGRESS_S: Final = 0.5
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 log = structlog.get_logger(__name__)
 
@@ -33,13 +35,17 @@ def serve(config: Config, modules: Sequence[FoundModule], *, exit_when_done: boo
     """
     # Inherited dispositions would change what our children's ends mean to us.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, *STOP_SIGNALS})
+    raise_descriptor_limit()
     with contextlib.closing(RunFolder(config.output_dir)) as folder:
         for path in (config.socket_path, config.health_socket_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             refuse_live_socket(path)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             status = runner.run(_run(config, modules, folder, exit_when_done=exit_when_done))
-    sys.stdout.write(summary(status))
+    with contextlib.suppress(OSError):  # The exit code tells it too.
+        sys.stdout.write(summary(status))
+        sys.stdout.flush()
     rows = status["loggers"].values()
     return EXIT_LOST if any(row["dead"] or row["ended_badly"] for row in rows) else EXIT_OK
 
@@ -50,8 +56,9 @@ async def _run(
     loop = asyncio.get_running_loop()
     daemon = Daemon(config, modules, folder, loop, exit_when_done=exit_when_done)
     loop.set_exception_handler(lambda _, context: fail_loudly(daemon, context))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, daemon.stop)
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # As with nohup.
+            loop.add_signal_handler(number, daemon.stop)
     try:
         daemon.start()
         # Imported while the loggers start: it takes a third of a second.
@@ -72,6 +79,8 @@ async def _run(
         return daemon.status()
     finally:
         daemon.close()
+        # From here to the exit nothing is left that a signal could cut short, but the summary.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 
 async def _wait_finished(daemon: Daemon) -> None:
@@ -99,6 +108,15 @@ def summary(status: dict[str, Any]) -> str:
         for name, row in status["loggers"].items()
         if row["ended_badly"]
     ]
-    if any(row["dead"] for row in status["loggers"].values()):
+    if status["unlisted"]:
+        rows.append(f"{status['unlisted']} of the lost ones could not be listed: see the log")
+    if sum(row["dead"] for row in status["loggers"].values()) > status["unlisted"]:
         rows.append(f"the lost ones are listed in {status['output_dir']}/dead.jsonl")
     return "".join(f"{row}\n" for row in rows or ["no renderer came; nothing was published"])
+
+
+def raise_descriptor_limit() -> None:
+    """Use as many descriptors as we may: a logger needs eight, a renderer one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -223,4 +223,11 @@ def row(
     ],
 )
 def test_the_summary_accounts_for_every_result(loggers: dict[str, Any], text: str) -> None:
-    assert summary({"loggers": loggers, "output_dir": "runs/a"}) == text
+    assert summary({"loggers": loggers, "output_dir": "runs/a", "unlisted": 0}) == text
+
+
+def test_the_summary_does_not_point_to_a_list_that_lacks_them() -> None:
+    loggers = {"csv": row(2, 0, 2, 0, 0)}
+    text = summary({"loggers": loggers, "output_dir": "runs/a", "unlisted": 2})
+    assert "2 of the lost ones could not be listed" in text
+    assert "dead.jsonl" not in text

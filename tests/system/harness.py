@@ -40,7 +40,14 @@ def wait_until(condition: Callable[[], Any], what: str, *, within_s: float = WAT
 class Daemon:
     """A real daemon in a process of its own."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], *arguments: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: dict[str, Any],
+        *arguments: str,
+        stderr: int | None = None,
+        cwd: Path | None = None,
+    ) -> None:
         self.folder = folder
         self.run = folder / "run"
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,8 +61,8 @@ class Daemon:
             [sys.executable, "-m", "millpond", "run", str(self.config), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
-            stderr=self._log,
-            cwd=folder,
+            stderr=self._log if stderr is None else stderr,
+            cwd=cwd or folder,
         )
         self.psutil = psutil.Process(self.process.pid)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from system.harness import Daemon, plugin, read_ids, wait_until
+from system.harness import SMALL, Daemon, plugin, read_ids, wait_until
 
 import millpond
 
@@ -211,6 +211,93 @@ def test_a_foreign_socket_is_not_replaced(tmp_path: Path, start: Callable[..., D
         )
         log = daemon.wait_exit(code=75)
     assert "another program serves" in log
+
+
+def test_a_reader_of_the_log_that_has_stopped_reading_stops_nobody(tmp_path: Path) -> None:
+    """The pipe of its standard error is full and stays so."""
+    reader, writer = os.pipe()
+    text = "say " * 1000
+    (tmp_path / "d").mkdir()
+    config = {
+        "buffer": {"slots": 4, "channels": SMALL},
+        "logging": {"logger_modules": [plugin("moody")]},
+    }
+    daemon = Daemon(tmp_path / "d", config, stderr=writer)
+    try:
+        daemon.wait_serving()
+        with millpond.connect(daemon.run, claim_timeout_s=20) as pond:
+            for n in range(100):
+                pond.publish(f"say-{n}", {"text": text}, **ARRAYS)
+        assert daemon.wait_settled()["loggers"]["moody"]["delivered"] == 100
+        os.read(reader, 1 << 20)  # Somebody reads again: what was lost is counted.
+        log = daemon.stop()
+        assert "moody: 100 published = 100 delivered" in log
+        assert "found no reader" in os.read(reader, 1 << 20).decode()
+    finally:
+        daemon.end()
+        os.close(reader)
+        os.close(writer)
+
+
+def test_streams_that_are_closed_are_no_reason_to_fail(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(f"output_dir: {tmp_path}/run\nlogging: {{logger_modules: [csv]}}\n")
+    script = 'exec "$0" -m millpond run "$1" --exit-when-done <&- >&- 2>&-'
+    with subprocess.Popen(["sh", "-c", script, sys.executable, str(config)]) as daemon:
+        channels = {"loss": ((), "float32")}
+        with millpond.connect(tmp_path / "run", channels, claim_timeout_s=20) as pond:
+            pond.publish("1", {}, loss=0.5)
+        assert daemon.wait(60) == 0
+    assert (tmp_path / "run" / "details.csv").read_text() == "id,loss\n1,0.5\n"
+
+
+def test_a_terminal_that_is_closed_is_a_stop(start: Callable[..., Daemon]) -> None:
+    daemon = start([plugin("recorder")])
+    with millpond.connect(daemon.run) as pond:
+        pond.publish("1", {}, **ARRAYS)
+        pond.flush()
+        daemon.process.send_signal(signal.SIGHUP)
+        log = daemon.wait_exit(code=0)
+    assert "recorder: 1 published = 1 delivered" in log
+
+
+def test_the_folder_that_it_was_started_in_may_go(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    config = {
+        "buffer": {"slots": 4, "channels": SMALL},
+        "logging": {"logger_modules": [plugin("recorder", restart={"delay_s": 0.01})]},
+    }
+    daemon = Daemon(tmp_path / "d", config, cwd=folder)
+    try:
+        daemon.wait_state("running")
+        folder.rmdir()
+        before = daemon.signal_logger("recorder", signal.SIGKILL)
+        wait_until(lambda: daemon.logger_pid("recorder") != before, "it was started again")
+        with millpond.connect(daemon.run) as pond:
+            pond.publish("1", {}, **ARRAYS)
+        daemon.wait_settled()
+        daemon.stop()
+    finally:
+        daemon.end()
+
+
+def test_connections_to_health_do_not_eat_the_descriptors(start: Callable[..., Daemon]) -> None:
+    daemon = start([plugin("recorder")])
+    daemon.wait_state("running")
+    before = daemon.psutil.num_fds()
+    idle = []
+    for _ in range(200):
+        peer = socket.socket(socket.AF_UNIX)
+        peer.connect(str(daemon.run / "health.sock"))
+        idle.append(peer)
+    with millpond.connect(daemon.run) as pond:
+        pond.publish("1", {}, **ARRAYS)
+    assert daemon.psutil.num_fds() < before + 50
+    for peer in idle:
+        peer.close()
+    daemon.wait_settled()
+    daemon.stop()
 
 
 @pytest.mark.parametrize(

@@ -119,13 +119,24 @@ class Daemon:
 
         return wait_until(running, f"logger {name} runs; log:\n{self.log}")
 
+    def other_logger_pid(self, name: str, pid: int) -> int:
+        """The pid of a logger that is running again, in another process than that one."""
+
+        def other() -> int:
+            now = self.logger_pid(name)
+            return 0 if now == pid else now
+
+        return wait_until(other, f"logger {name} runs again")
+
     def signal_logger(self, name: str, number: int) -> int:
         """Send a signal to a logger of ours, by pidfd, and give its pid."""
         return self.signal_child(self.logger_pid(name), number)
 
     def signal_child(self, pid: int, number: int) -> int:
         """Send a signal to a process that this daemon started, by pidfd."""
-        with contextlib.closing(_PidFd(pid)) as handle:
+        # It may have ended between the status and this: what is signalled is never another.
+        gone = contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess)
+        with gone, contextlib.closing(_PidFd(pid)) as handle:
             assert psutil.Process(pid).ppid() == self.process.pid
             signal.pidfd_send_signal(handle.fd, number)
         return pid

@@ -59,7 +59,7 @@ print(n, max(waits))
 
 
 def test_a_logger_that_is_killed_again_and_again_costs_nobody_anything(
-    start: Callable[..., Daemon],
+    start: Callable[..., Daemon], record_property: Callable[[str, object], None]
 ) -> None:
     """Every 0.5 s for 20 s, under load: the renderer hardly waits, the others miss nothing."""
     loggers = [
@@ -69,7 +69,7 @@ def test_a_logger_that_is_killed_again_and_again_costs_nobody_anything(
     ]
     daemon = start(loggers, buffer={"slots": 64, "channels": SMALL})
     daemon.wait_state("running")
-    kills = 0
+    kills = pid = 0
     renderer = spawn_script(LOAD, daemon.run, 0.0005)
     with ended(renderer):
         assert renderer.stdout is not None
@@ -77,18 +77,27 @@ def test_a_logger_that_is_killed_again_and_again_costs_nobody_anything(
         end_s = time.monotonic() + 20
         while time.monotonic() < end_s:
             due_s = time.monotonic() + 0.5
-            daemon.signal_logger("victim", signal.SIGKILL)
+            pid = daemon.other_logger_pid("victim", pid)
+            daemon.signal_child(pid, signal.SIGKILL)
             kills += 1
             assert daemon.status()["loggers"]["victim"]["restarts"] <= kills
             wait_until(lambda due_s=due_s: time.monotonic() >= due_s, "half a second")
         output, _ = renderer.communicate("stop\n")
     count, longest_s = output.split()
+    daemon.other_logger_pid("victim", pid)  # The last restart.
     now = daemon.wait_settled()
     published = [f"{n:07d}" for n in range(int(count))]
     assert now["results"] == len(published) > 1000
     assert float(longest_s) < 0.25, f"the renderer waited {longest_s} s"
     assert now["slots"] == {"total": 64, "free": 64}
     victim = now["loggers"]["victim"]
+    for name, figure in {
+        "results": now["results"],
+        "kills": kills,
+        "longest_wait_s": longest_s,
+        "dead": victim["dead"],
+    }.items():
+        record_property(name, figure)  # For `pytest --junitxml`.
     assert victim["restarts"] == kills >= 20
     assert victim["published"] == victim["delivered"] + victim["dead"] == len(published)
     assert victim["dead"] > 0, "no kill has hit a result: nothing was force-freed"
@@ -205,7 +214,9 @@ def test_a_logger_that_cannot_start_is_tried_three_times(
     daemon.stop()
 
 
-def test_hundreds_of_restarts_leave_nothing_behind(start: Callable[..., Daemon]) -> None:
+def test_hundreds_of_restarts_leave_nothing_behind(
+    start: Callable[..., Daemon], record_property: Callable[[str, object], None]
+) -> None:
     """Descriptors, children, threads and memory of the daemon stay flat over 500 restarts."""
     names = ["a", "b", "c", "d"]
     quick = {**OFTEN, "delay_s": 0.01, "delay_s_max": 0.01}
@@ -235,6 +246,7 @@ def test_hundreds_of_restarts_leave_nothing_behind(start: Callable[..., Daemon])
     kill_until(500)
     wait_until(lambda: measure()[0] <= before[0], "descriptors are as before")
     after = measure()
+    record_property("descriptors_threads_bytes", f"{before} {after}")
     assert after[1] == before[1]
     assert (after[2] - before[2]) / 460 < 4096, "memory grows with each restart"
     assert not [p for p in daemon.psutil.children() if p.status() == psutil.STATUS_ZOMBIE]

@@ -273,7 +273,7 @@ def test_the_folder_that_it_was_started_in_may_go(tmp_path: Path) -> None:
         daemon.wait_state("running")
         folder.rmdir()
         before = daemon.signal_logger("recorder", signal.SIGKILL)
-        wait_until(lambda: daemon.logger_pid("recorder") != before, "it was started again")
+        daemon.other_logger_pid("recorder", before)
         with millpond.connect(daemon.run) as pond:
             pond.publish("1", {}, **ARRAYS)
         daemon.wait_settled()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -16,19 +18,10 @@ from prometheus_client.registry import Collector
 
 SHUTDOWN_S: Final = 0.5  # A reader that does not read does not hold up the end.
 
-CONNECTIONS_MAX: Final = 32
-CONNECTION_S: Final = 30.0  # Longer than any answer takes.
-ACCEPTING_S: Final = 0.01  # Until the server knows of a new connection.
+CONNECTIONS_MAX: Final = 32  # They must not eat the daemon's descriptors.
+CONNECTING_S: Final = 0.01  # From the accept until a connection can be closed.
 
 Status = dict[str, Any]
-
-
-class _Busy(asyncio.Protocol):
-    """Ends a connection at once."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Close it."""
-        transport.close()
 
 
 class HealthServer:
@@ -43,7 +36,7 @@ class HealthServer:
         self._path = path
         self._status = status
         self._listener: asyncio.Server | None = None
-        self._accepting = 0  # Connections that were just made.
+        self._connections: deque[RequestHandler] = deque()  # Oldest first.
         self._registry = CollectorRegistry()
         self._registry.register(StatusCollector(status))
         application = web.Application()
@@ -67,21 +60,16 @@ class HealthServer:
             os.umask(mask)
 
     def _connect(self) -> asyncio.BaseProtocol:
-        """Serve one more connection, for a while: they must not eat the daemon's descriptors."""
+        """Serve one more connection; the oldest one goes, so that none can keep others out."""
         server = self._runner.server
         assert server is not None
-        # A burst is accepted before any of it is among the server's connections.
-        if len(server.connections) + self._accepting >= CONNECTIONS_MAX:
-            return _Busy()
         connection = server()
-        loop = asyncio.get_running_loop()
-        self._accepting += 1
-        loop.call_later(ACCEPTING_S, self._accepted)
-        loop.call_later(CONNECTION_S, connection.force_close)
+        self._connections.append(connection)
+        if len(self._connections) > CONNECTIONS_MAX:
+            oldest = self._connections.popleft()
+            # Not at once: in a burst it is not connected yet.
+            asyncio.get_running_loop().call_later(CONNECTING_S, oldest.force_close)
         return connection
-
-    def _accepted(self) -> None:
-        self._accepting -= 1
 
     async def close(self) -> None:
         """Stop listening, and remove the socket."""

@@ -15,8 +15,8 @@ from millpond.core.slots import SlotRef, SlotTable
 CREDITS_FIRST: Final = 2
 CREDITS_MAX: Final = 64  # As many frames as one send of the renderer carries.
 # Slots in rotation should stay in the caches: a copy into a slot that was used a moment ago costs
-# half of one into a slot that went cold.
-HOT_BYTES: Final = 8 * 1024 * 1024
+# a third of one into a slot that went cold.  The figure was measured: half and twice are slower.
+HOT_BYTES: Final = 12 * 1024 * 1024
 
 
 @dataclass(slots=True)

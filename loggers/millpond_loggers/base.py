@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
@@ -88,8 +87,3 @@ class BaseLogger:
                 None at the end, for a logger that has no ``end``.
         """
         raise NotImplementedError(f"{type(self).__name__} has no log(item)")
-
-
-def as_python(array: NDArray[Any]) -> Any:
-    """A scalar or small array as plain Python numbers and lists, copied out of the slot."""
-    return array.tolist() if isinstance(array, np.ndarray | np.generic) else array

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 from loggers.memory_buffer import MemoryBuffer
 from pydantic import ValidationError
 
 from millpond.errors import ConfigError
-from millpond_loggers.base import BaseLogger, Options, as_python
+from millpond_loggers.base import BaseLogger, Options
 
 BUFFER = MemoryBuffer({"loss": ((), "float32")})
 
@@ -66,21 +65,3 @@ def test_a_logger_made_by_hand_needs_no_name_and_no_options() -> None:
 def test_a_logger_without_log_of_its_own_says_so(item: dict[str, Any] | None) -> None:
     with pytest.raises(NotImplementedError, match=r"FormatLogger has no log\(item\)"):
         FormatLogger("", BUFFER, {}).log(item)
-
-
-@pytest.mark.parametrize(
-    ("value", "plain"),
-    [
-        (np.array(0.5, "float32"), 0.5),
-        (np.array(True), True),
-        (np.array([[1, 2], [3, 4]], "uint8"), [[1, 2], [3, 4]]),
-        (np.array(1 - 2j, "complex64"), 1 - 2j),
-        (np.float32(0.5), 0.5),
-        (np.bool_(False), False),
-        (7, 7),
-    ],
-)
-def test_values_are_copied_out_as_plain_python(value: Any, plain: Any) -> None:
-    copied = as_python(value)
-    assert copied == plain
-    assert type(copied) is type(plain)

@@ -48,6 +48,8 @@ class Segment:
                 for logger in range(logger_count)
             ]
             self.acks = [_words(fd, writable=False) for fd in self.acks_fds]
+            # Only what is copied to the disk or back is ever touched here.
+            self._memory = memoryview(mmap.mmap(self.fd, layout.segment_bytes, mmap.MAP_SHARED))
         except SegmentError:
             self.close()
             raise
@@ -82,6 +84,11 @@ class Segment:
         read_only = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
         self._descriptors.append(read_only)
         return read_only
+
+    def slot(self, slot: int) -> memoryview:
+        """The bytes of a slot, from its first channel to the end of its last."""
+        start = slot * self.layout.slot_bytes
+        return self._memory[start : start + self.layout.payload_bytes]
 
     def close(self) -> None:
         """Close the descriptors; the memory goes when the last process has unmapped it."""

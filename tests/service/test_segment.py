@@ -172,19 +172,35 @@ print(list(wants))
         assert child.stderr == ""
         assert child.stdout.splitlines() == ["helloworld", str([0] * SLOTS * LOGGERS)]
         assert ours[:10] == b"helloworld"
-    assert [list(acks) for acks in segment.acks] == [[0] * 4, [0, 0, 77, 0], [0] * 4]
+    assert [list(acks) for acks in segment.acks] == [[0] * 5, [0, 0, 77, 0, 0], [0] * 5]
+
+
+def test_a_slot_is_its_bytes_from_the_first_channel_to_the_end_of_the_last(segment) -> None:
+    """The keeper reads and writes them here, as renderers and loggers see them."""
+    with mmap.mmap(segment.fd, LAYOUT.segment_bytes) as seen:
+        for slot in range(SLOTS):
+            memory = segment.slot(slot)
+            assert len(memory) == LAYOUT.payload_bytes
+            memory[:] = bytes([slot + 1]) * len(memory)
+        for slot in range(SLOTS):
+            start = slot * LAYOUT.slot_bytes
+            end = start + LAYOUT.payload_bytes
+            assert seen[start:end] == bytes([slot + 1]) * LAYOUT.payload_bytes
+            assert not any(seen[end : start + LAYOUT.slot_bytes])
 
 
 def test_each_logger_has_its_own_row_of_words(segment) -> None:
     for logger in range(LOGGERS):
-        assert len(segment.want[logger]) == len(segment.acks[logger]) == SLOTS
+        assert len(segment.want[logger]) == SLOTS
+        # And one word for what it began with last.
+        assert len(segment.acks[logger]) == SLOTS + 1
         for slot in range(SLOTS):
             segment.want[logger][slot] = 100 * logger + slot
     control = os.pread(segment.control_fd_read_only, 8 * SLOTS * LOGGERS, 0)
     expected = [100 * logger + slot for logger in range(LOGGERS) for slot in range(SLOTS)]
     assert list(memoryview(control).cast("Q")) == expected
     assert all(len(os.pread(fd, 4096, 0)) == LAYOUT.acks_bytes for fd in segment.acks_fds)
-    assert LAYOUT.acks_bytes == SLOTS * 8
+    assert LAYOUT.acks_bytes == (SLOTS + 1) * 8
 
 
 def test_the_daemon_only_reads_what_loggers_write(segment) -> None:

@@ -7,10 +7,11 @@
     slot      | channel a |pad| channel b |pad| ... |pad to a page |
                ^ 64-byte aligned offsets, in the order of declaration
 
-    acks      | ack of slot 0 | ... | ack of slot S-1 |
+    acks      | ack of slot 0 | ... | ack of slot S-1 | started |
     control   | want of logger 0: slot 0 ... slot S-1 | want of logger 1 | ... |
 
 Acks are written by one logger each, control by the daemon; both are rows of aligned 8-byte words.
+What `started` holds stands in `progress`.
 Every number here is computed from the channels and the slot count, by the same code in the
 daemon, the renderers and the loggers.  Sizes never come from shared memory.
 """
@@ -120,8 +121,13 @@ class Layout:
 
     @property
     def acks_bytes(self) -> int:
-        """Bytes of the acks of one logger."""
-        return self.slot_count * WORD_BYTES
+        """Bytes of the acks of one logger, and of the word that says what it has started."""
+        return (self.slot_count + 1) * WORD_BYTES
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes from the start of a slot to the end of its last channel."""
+        return self.offsets[-1] + self.channels[-1].size_bytes
 
     def to_json(self) -> dict[str, Any]:
         """What another process needs to compute the same layout."""

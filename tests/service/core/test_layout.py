@@ -62,8 +62,13 @@ def test_the_example_lies_where_the_documentation_says() -> None:
     assert layout.segment_bytes == 256 * 193 * PAGE_BYTES
 
 
-def test_the_acks_of_a_logger_have_a_word_for_each_slot() -> None:
-    assert plan([LOSS], 9).acks_bytes - plan([LOSS], 8).acks_bytes == 8
+def test_the_acks_of_a_logger_have_a_word_for_each_slot_and_one_for_what_it_started() -> None:
+    assert plan([LOSS], 9).acks_bytes == (9 + 1) * 8
+
+
+def test_the_payload_ends_with_the_last_channel() -> None:
+    layout = plan([LOSS, Channel("mask", (3,), "uint8")], 2)
+    assert layout.payload_bytes == CHANNEL_ALIGN_BYTES + 3
 
 
 def test_a_channel_reads_as_people_write_it() -> None:

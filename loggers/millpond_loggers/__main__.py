@@ -16,9 +16,10 @@ from typing import Any
 
 import orjson
 
-from millpond.core.layout import Layout, channels_from_json, plan
+from millpond.core.layout import channels_from_json, plan
 from millpond.core.wire import SETUP_BYTES_MAX, Frame, FrameReader, Kind
 from millpond.errors import ConfigError
+from millpond_loggers.confine import confine, keep_private
 from millpond_loggers.plugin import PluginError, load
 from millpond_loggers.runner import READ_BYTES, Runner, send_status
 from millpond_loggers.shared_results import SharedResults
@@ -31,13 +32,15 @@ def main(arguments: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     jobs_fd, status_fd, doorbell_fd, segment_fd, control_fd, acks_fd = map(int, arguments)
+    keep_private(map(int, arguments))
     reader = FrameReader(SETUP_BYTES_MAX)
     setup, first = _read_setup(jobs_fd, reader)
     if setup is None:
         return 0  # The daemon ended before it said anything.
+    confine(setup.get("limits") or {}, setup.get("daemon_pid"))
     layout = plan(channels_from_json(setup["channels"]), setup["slots"])
-    results = SharedResults(layout, segment_fd, regid=setup["index"] + 1)
     try:
+        results = SharedResults(layout, segment_fd, regid=setup["index"] + 1)
         logger = _make(setup, results)
     except (PluginError, ConfigError) as error:
         send_status(status_fd, Kind.FAILED, str(error))
@@ -49,8 +52,8 @@ def main(arguments: list[str]) -> int:
     runner = Runner(
         logger,
         results,
-        want=_words(control_fd, layout, row=setup["index"], writable=False),
-        acks=_words(acks_fd, layout, row=0, writable=True),
+        want=_words(control_fd, setup["index"] * layout.slot_count, layout.slot_count),
+        acks=_words(acks_fd, 0, layout.slot_count + 1, writable=True),
         status_fd=status_fd,
         doorbell_fd=doorbell_fd,
     )
@@ -77,11 +80,10 @@ def _make(setup: dict[str, Any], results: SharedResults) -> Any:
     return make(setup["root_dir"], results, {**setup["experiment"], "logger": own})
 
 
-def _words(fd: int, layout: Layout, *, row: int, writable: bool) -> memoryview[int]:
+def _words(fd: int, start: int, count: int, *, writable: bool = False) -> memoryview[int]:
     protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
     memory = mmap.mmap(fd, os.fstat(fd).st_size, mmap.MAP_SHARED, protection)
-    words = memoryview(memory).cast("Q")
-    return words[row * layout.slot_count : (row + 1) * layout.slot_count]
+    return memoryview(memory).cast("Q")[start : start + count]
 
 
 if __name__ == "__main__":

@@ -39,6 +39,23 @@ class ResultBuffer(Protocol):
     def __getitem__(self, result_ix: int) -> dict[str, NDArray[Any]]:
         """The arrays of one result: read-only, valid until `log` returns."""
 
+    def key_of(self, result_ix: int) -> tuple[int, int]:
+        """What tells a result from every other one of its run, whatever their ids are.
+
+        It is the same when a result comes again, because the logger died before the daemon knew
+        that it is recorded: a logger that finds the key recorded need not record it twice.
+
+        Args:
+            result_ix: The ``result_ix`` of an item; valid until its `log` returns.
+
+        Returns:
+            The number of its renderer, unique in the run folder over all starts of the daemon; and
+            which of that renderer's results it is, from 1.
+
+        Raises:
+            LookupError: This logger has no such result now.
+        """
+
     def free(self, result_ix: int, regid: int) -> None:
         """Say that this logger is done with a result.  Needless, and harmless."""
 

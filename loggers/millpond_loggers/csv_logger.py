@@ -13,10 +13,14 @@ from __future__ import annotations
 import csv
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
+from millpond_loggers.audit import Channels, open_to_read
 from millpond_loggers.base import BaseLogger, Options, ResultBuffer
 from millpond_loggers.json_logger import to_json
 from millpond_loggers.options import FileName
@@ -113,7 +117,7 @@ class CSVLogger(BaseLogger):
             cells[place] = value
         for place, value in zip(plan.arguments, arguments.values(), strict=True):
             cells[place] = self._cell(value)
-        self._rows.append(self._row(cells))
+        self._rows.append(self._row(cells), self.buffer.key_of(item["result_ix"]))
 
     def flush(self) -> None:
         """Write the rows of this batch, or none of them.
@@ -190,6 +194,27 @@ class CSVLogger(BaseLogger):
             )
         self._rows.widen(self._row(columns), b"," * len(names))
         self._columns = {name: place for place, name in enumerate(columns)}
+
+    @staticmethod
+    def recorded(root_dir: str, options: CSVOptions, channels: Channels) -> Counter[str]:  # noqa: ARG004
+        """How often each id is in the file, as it is written there; nothing is changed.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        with open_to_read(root_dir, options.file) as file:
+            text = (line.decode() for line in file if line.endswith(b"\n"))
+            counts: Counter[str] = Counter()
+            # A last row that a crash has torn is no row; where it has quotes, it is an error.
+            with suppress(csv.Error):
+                counts.update(row[0] for row in islice(csv.reader(text, strict=True), 1, None))
+            return counts
+
+    @staticmethod
+    def written_id(id: str, options: CSVOptions) -> str:
+        """An id as it is in the file."""
+        is_escaped = options.escape_formulas and _FORMULA.match(id)
+        return ("'" + id if is_escaped else id).encode("utf-8", "backslashreplace").decode()
 
 
 Logger = CSVLogger

@@ -26,6 +26,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -33,6 +34,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from millpond.errors import ConfigError
+from millpond_loggers.audit import Channels
 from millpond_loggers.base import BaseLogger, Options, ResultBuffer
 from millpond_loggers.names import file_name, open_folder, remove_leftovers, write_atomically
 
@@ -45,6 +47,7 @@ log = logging.getLogger(__name__)
 
 FOLDER_NAME: Final = "images"
 COLOUR_PLANES: Final = (3, 4)
+EXTENSIONS: Final = ("png", "tiff", "npy")
 
 _Array = NDArray[Any]
 
@@ -146,6 +149,28 @@ class ImageLogger(BaseLogger):
         if not images:
             log.warning("no channel is an image, so none is written logger=%s", self.name)
         return [images[name] for name in dict.fromkeys(wanted)]
+
+    @staticmethod
+    def is_recorded(
+        root_dir: str, options: ImageOptions, channels: Channels
+    ) -> Callable[[str], bool]:
+        """What says of an id whether each of its images is there; nothing is changed."""
+        images = [
+            name
+            for name, (shape, dtype) in channels.items()
+            if not dtype.startswith("complex") and image_layout(shape)
+        ]
+        ends = _ambiguous_ends(images)
+        wanted = images if options.channels is None else options.channels
+        folder = Path(root_dir, FOLDER_NAME)
+
+        def is_there(id: str, channel: str) -> bool:
+            return any(
+                (folder / file_name(id, f"_{channel}.{extension}", hashed_ends=ends)).is_file()
+                for extension in EXTENSIONS
+            )
+
+        return lambda id: all(is_there(id, channel) for channel in wanted)
 
 
 Logger = ImageLogger

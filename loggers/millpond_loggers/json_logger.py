@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,7 @@ import orjson
 from pydantic import Field
 
 from millpond.errors import ConfigError
+from millpond_loggers.audit import Channels, open_to_read
 from millpond_loggers.base import BaseLogger, Options, ResultBuffer
 from millpond_loggers.names import open_folder, remove_leftovers, write_atomically
 from millpond_loggers.options import FileName
@@ -83,7 +85,7 @@ class JSONLogger(BaseLogger):
         if item is None:
             self.end()
         else:
-            self._rows.append(self._line(item))
+            self._rows.append(self._line(item), self.buffer.key_of(item["result_ix"]))
 
     def flush(self) -> None:
         """Write the lines of this batch, or none of them.
@@ -131,6 +133,18 @@ class JSONLogger(BaseLogger):
         self._plans[names] = plan
         return plan
 
+    @staticmethod
+    def recorded(root_dir: str, options: JSONOptions, channels: Channels) -> Counter[str]:  # noqa: ARG004
+        """How often each id is in the file; nothing is changed.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        with open_to_read(root_dir, options.file) as file:
+            # A last line that a crash has torn is no line.
+            ids = (_id(line) for line in file if line.endswith(b"\n"))
+            return Counter(id for id in ids if id is not None)
+
 
 Logger = JSONLogger
 
@@ -157,6 +171,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, complex):
         return [value.real, value.imag]
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _id(line: bytes) -> str | None:
+    """The id in a line; None if it has none."""
+    try:
+        found = orjson.loads(line)
+    except ValueError:
+        return None
+    return found.get("id") if isinstance(found, dict) else None
 
 
 def _strict(value: Any) -> Any:

@@ -2,8 +2,11 @@
 
 Rows wait in memory until `RowFile.flush`, which writes them or, if the disk will not have them,
 leaves the file as it was.  When the file is opened again, a last row that a crash has torn is cut
-off, and rows go on behind it.  Every row is written as it comes, also one that is there already:
-two results may well be the same.
+off, and rows go on behind it.
+
+Every row has the key of its result.  A row whose key is in the file already is not written again,
+for it is a result that came twice; what the row says does not count, for two results may well be
+the same.  The keys are kept by `BatchRecord`, in a hidden file.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
+from millpond_loggers.batch_record import BatchRecord, Key
 from millpond_loggers.names import (
     open_beneath,
     open_folder,
@@ -61,7 +65,7 @@ class RowFile:
         """
         self._name = name
         self._is_csv = is_csv
-        self._waiting: list[bytes] = []
+        self._waiting: dict[Key, bytes] = {}
         self._cut_at: int | None = None  # Where a failed batch began that could not be cut off.
         self._file = -1
         self._folder = open_folder(root_dir)
@@ -71,13 +75,22 @@ class RowFile:
             self._check_start(starts_with)
             self._mend()
             self.header: bytes | None = next(self._rows(), None) if is_csv else None
+            # Not before the file is locked: the one who had it wrote to its record too.
+            self._record = BatchRecord(self._folder, name, os.fstat(self._file).st_size)
+            self._known = self._record.known
         except BaseException:
             self._close_descriptors()
             raise
 
-    def append(self, row: bytes) -> None:
-        """Take a row, which ends with a newline, to be written by `flush`."""
-        self._waiting.append(row)
+    def append(self, row: bytes, key: Key) -> None:
+        """Take a row, to be written by `flush` unless it is in the file.
+
+        Args:
+            row: Ends with a newline.
+            key: The renderer and the sequence of its result: `ResultBuffer.key_of`.
+        """
+        if key not in self._known:
+            self._waiting[key] = row
 
     def flush(self) -> None:
         """Write the rows that wait.
@@ -86,10 +99,9 @@ class RowFile:
             OSError: They could not be written.  The file is what it was, and the rows are
                 forgotten: no result since the last flush is recorded.
         """
-        content = b"".join(self._waiting)
         try:
-            if content:
-                self._write(content)
+            if self._waiting:
+                self._write(list(self._waiting.values()))
         finally:
             self._waiting.clear()
 
@@ -103,7 +115,9 @@ class RowFile:
             OSError: It cannot be copied.  Nothing has changed.
         """
         end = padding + b"\n"
-        if os.fstat(self._file).st_size:
+        self._cut_failed_batch()
+        if size := os.fstat(self._file).st_size:
+            self._record.leave(size)
             replace_atomically(
                 self._folder, self._name, lambda copy: self._copy_widened(copy, header, end)
             )
@@ -112,7 +126,7 @@ class RowFile:
             os.close(old)
             self._file = self._open()
         self.header = header
-        self._waiting = [row[:-1] + end for row in self._waiting]
+        self._waiting = {key: row[:-1] + end for key, row in self._waiting.items()}
 
     def close(self) -> None:
         """Write what waits, and close.  The second time does nothing."""
@@ -121,6 +135,7 @@ class RowFile:
         try:
             self.flush()
         finally:
+            self._record.close()
             self._close_descriptors()
 
     def _open(self) -> int:
@@ -165,18 +180,20 @@ class RowFile:
                 os.close(descriptor)
         self._file = self._folder = -1
 
-    def _write(self, content: bytes) -> None:
+    def _write(self, rows: list[bytes]) -> None:
         self._cut_failed_batch()
         start = os.fstat(self._file).st_size
-        if start == 0 and self.header is not None:
-            content = self.header + content
+        header = b"" if start or self.header is None else self.header
+        self._record.begin(start + len(header), self._waiting, list(map(len, rows)))
         try:
-            write_all(self._file, content)
+            write_all(self._file, header + b"".join(rows))
         except BaseException:
+            self._record.settle(0)
             self._cut_at = start
             with suppress(OSError):
                 self._cut_failed_batch()
             raise
+        self._record.settle(len(rows))
 
     def _cut_failed_batch(self) -> None:
         if self._cut_at is not None:

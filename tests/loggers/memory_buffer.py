@@ -5,12 +5,17 @@ It knows which of the arrays that it handed out are still alive, as the runner d
 
 from __future__ import annotations
 
+import itertools
+import os
 import weakref
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+# No two buffers share a key, whatever process they are in: they are renderers of the same run.
+_numbers = itertools.count(1)
 
 
 class MemoryBuffer:
@@ -23,15 +28,28 @@ class MemoryBuffer:
             {name: np.zeros(shape, dtype) for name, (shape, dtype) in channels.items()}
             for _ in range(slot_count)
         ]
+        self._renderer = os.getpid() << 32 | next(_numbers)
+        self._sequence = 0
+        self._keys: dict[int, tuple[int, int]] = {}
         self._next = 0
         self._borrowed: list[weakref.ref[NDArray[Any]]] = []
 
-    def put(self, id: str, render_args: dict[str, Any] | None = None, **values: Any) -> dict:
-        """Write a result into the next slot; the item for `log`.
+    def put(
+        self,
+        id: str,
+        render_args: dict[str, Any] | None = None,
+        *,
+        key: tuple[int, int] | None = None,
+        **values: Any,
+    ) -> dict:
+        """Write a result into the next slot; the item for `log`.  A key makes it a known one.
 
         Values that name no channel become fields of the item.
         """
         index, self._next = self._next, (self._next + 1) % len(self._slots)
+        self._keys.pop(index, None)
+        if key is not None:
+            self._keys[index] = key
         item: dict[str, Any] = {"id": id}
         for name, array in self._slots[index].items():
             array[...] = values.pop(name, 0)
@@ -49,6 +67,11 @@ class MemoryBuffer:
             self._borrowed.append(weakref.ref(view))
             arrays[name] = view
         return arrays
+
+    def key_of(self, result_ix: int) -> tuple[int, int]:
+        """The key that `put` was given last for this slot, else one that never was."""
+        self._sequence += 1
+        return self._keys.get(result_ix, (self._renderer, self._sequence))
 
     def free(self, result_ix: int, regid: int) -> None:
         self.freed.append((result_ix, regid))

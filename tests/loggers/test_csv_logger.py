@@ -181,7 +181,7 @@ def test_a_new_argument_after_a_flush_widens_what_is_in_the_file(tmp_path: Path)
     ]
     logger.end()
     logger.log(None)
-    assert [path.name for path in tmp_path.iterdir()] == ["details.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".details.csv.batch", "details.csv"]
 
 
 def test_a_restart_appends_under_the_same_header(tmp_path: Path) -> None:
@@ -265,13 +265,27 @@ def test_a_second_run_of_the_same_results_has_rows_of_its_own(tmp_path: Path) ->
     assert read(tmp_path) == [["id", "x", "a"], *[["1", "0.5", "1"], ["2", "0.5", "1"]] * 2]
 
 
+def test_a_result_that_comes_again_has_one_row(tmp_path: Path) -> None:
+    """Its key tells, not its id or its values: the logger died before the daemon knew of it."""
+    buffer = MemoryBuffer({"x": ((), "float32")})
+    record(tmp_path, buffer, buffer.put("1", {"a": 1}, key=(4, 1)))
+    again = buffer.put("1", {"a": 1}, key=(4, 1)), buffer.put("1", {"a": 1, "b": 2}, key=(4, 2))
+    record(tmp_path, buffer, *again)
+    assert read(tmp_path) == [["id", "x", "a", "b"], ["1", "0.0", "1", ""], ["1", "0.0", "1", "2"]]
+
+
 def test_two_loggers_with_two_files_share_a_folder(tmp_path: Path) -> None:
     buffer = MemoryBuffer({"x": ((), "int8")})
     first = Logger(str(tmp_path), buffer, {})
     record(tmp_path, buffer, buffer.put("1"), file="more.csv")
     first.log(buffer.put("1"))
     first.end()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["details.csv", "more.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".details.csv.batch",
+        ".more.csv.batch",
+        "details.csv",
+        "more.csv",
+    ]
     assert (tmp_path / "more.csv").read_bytes() == (tmp_path / "details.csv").read_bytes()
 
 
@@ -304,11 +318,11 @@ def test_a_kill_while_the_file_is_widened_loses_nothing(tmp_path: Path, call: st
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
     )
     assert done.returncode == -signal.SIGKILL
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 3
     buffer = MemoryBuffer({"x": ((), "int8")})
     record(tmp_path, buffer, buffer.put("2", {"b": 1}))
     assert read(tmp_path) == [["id", "x", "a", "b"], ["1", "0", "1", ""], ["2", "0", "", "1"]]
-    assert [path.name for path in tmp_path.iterdir()] == ["details.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".details.csv.batch", "details.csv"]
 
 
 @pytest.mark.parametrize("header", [b"id,a,a\n", b"idx,a\n"])

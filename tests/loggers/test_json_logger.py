@@ -226,13 +226,25 @@ def test_a_second_run_of_the_same_results_has_lines_of_its_own(tmp_path: Path) -
     assert [line["id"] for line in read(tmp_path)] == ["1", "2", "1", "2"]
 
 
+def test_a_result_that_comes_again_has_one_line(tmp_path: Path) -> None:
+    buffer = MemoryBuffer({"x": ((), "float32")})
+    record(tmp_path, buffer, buffer.put("1", key=(4, 1)))
+    record(tmp_path, buffer, buffer.put("1", key=(4, 1)), buffer.put("1", key=(4, 2)))
+    assert [line["id"] for line in read(tmp_path)] == ["1", "1"]
+
+
 def test_two_loggers_with_two_files_share_a_folder(tmp_path: Path) -> None:
     buffer = MemoryBuffer({"x": ((), "int8")})
     first = Logger(str(tmp_path), buffer, {})
     record(tmp_path, buffer, buffer.put("1"), logger={"options": {"file": "more.log"}})
     first.log(buffer.put("1"))
     first.end()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["details.log", "more.log"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".details.log.batch",
+        ".more.log.batch",
+        "details.log",
+        "more.log",
+    ]
     assert (tmp_path / "more.log").read_bytes() == (tmp_path / "details.log").read_bytes()
     with pytest.raises(ConfigError, match="not a plain file name"):
         record(tmp_path, buffer, logger={"options": {"file": "a/b"}})

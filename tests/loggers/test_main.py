@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from millpond.core.layout import Channel, plan
+from millpond.core.progress import read_word
 from millpond.core.wire import Frame, FrameReader, Kind, pack
 from millpond.mapped_arrays import map_arrays
 from millpond.segment import Segment
@@ -99,7 +100,7 @@ class LoggerProcess:
 
     def wait_acks(self, acks: list[int]) -> None:
         """Wait for rings of the doorbell until the words are these."""
-        while list(self.segment.acks[1]) != acks:
+        while list(self.segment.acks[1])[:4] != acks:
             ready, _, _ = select.select([self.doorbell, self._pidfd], [], [])
             assert self.doorbell in ready, f"the logger ended: {self.stderr.read().decode()}"
             os.eventfd_read(self.doorbell)
@@ -187,7 +188,7 @@ def test_the_logger_of_the_3db_page_works_as_it_stands(
     logger.wait_acks([1, 1, 0, 0])
     logger.send(logger.job(3, "000003", zoom=-1, name=None))
     assert logger.end() == 0
-    assert list(logger.segment.acks[1]) == [1, 1, 0, 1]
+    assert list(logger.segment.acks[1])[:4] == [1, 1, 0, 1]
     assert (logger.folder / "details.csv").read_text() == (
         "Id,correct,zoom,name\n000001,False,1.2,a\n000002,True,1,2\n000003,True,-1,None\n"
     )
@@ -374,7 +375,7 @@ def test_a_crash_leaves_its_stack_and_what_was_released_before(logger: LoggerPro
     stack = logger.stderr.read().decode()
     assert stack.startswith("Fatal Python error: Segmentation fault\n")
     assert 'my_logger.py", line 7 in log' in stack
-    assert list(logger.segment.acks[1]) == [1, 0, 0, 0]
+    assert list(logger.segment.acks[1])[:4] == [1, 0, 0, 0]
 
 
 def test_an_end_that_raises_leaves_its_traceback_and_fails(logger: LoggerProcess) -> None:
@@ -384,7 +385,7 @@ def test_an_end_that_raises_leaves_its_traceback_and_fails(logger: LoggerProcess
     logger.send(logger.job(0, "good"))
     assert logger.end() == 1
     assert b"OSError: [Errno 28] No space left on device" in logger.stderr.read()
-    assert list(logger.segment.acks[1]) == [1, 0, 0, 0]
+    assert list(logger.segment.acks[1])[:4] == [1, 0, 0, 0]
 
 
 RECORDING = """
@@ -433,3 +434,50 @@ class Logger:
     logger.wait_ready()
     assert logger.end() == 0
     assert logger.stdout.read() == b"refused\nrefused\n"
+
+
+LIMITED = """
+import json, os, resource
+class Logger:
+    def __init__(self, root_dir, *_):
+        with open(os.path.join(root_dir, "limits.json"), "w") as file:
+            json.dump([resource.getrlimit(resource.RLIMIT_NOFILE),
+                       resource.getrlimit(resource.RLIMIT_CORE)], file)
+    def log(self, item): pass
+"""
+
+
+def test_the_limits_are_set_before_the_logger_is_made(logger: LoggerProcess) -> None:
+    logger.set_up(LIMITED, daemon_pid=os.getpid(), limits={"open_files": 50, "processes": None})
+    logger.wait_ready()
+    assert logger.end() == 0
+    assert orjson.loads((logger.folder / "limits.json").read_bytes()) == [[50, 50], [0, 0]]
+
+
+def test_shared_memory_that_does_not_fit_into_the_limit_is_told(logger: LoggerProcess) -> None:
+    logger.set_up(SEED, limits={"memory_bytes": 1})
+    frame = logger.frame()
+    assert frame.kind == Kind.FAILED
+    assert b"Cannot allocate memory" in frame.body or b"MemoryError" in frame.body
+    assert logger.process.wait() == 1
+
+
+def test_a_logger_whose_daemon_is_gone_finishes_what_it_was_sent(logger: LoggerProcess) -> None:
+    """It is not the child of the process that it is told of, so that one must have died."""
+    logger.set_up(RECORDING, daemon_pid=1, more=logger.job(0, "1") + logger.job(2, "3"))
+    assert logger.end() == 0
+    assert (logger.folder / "record").read_text() == "1\n3\nend\n"
+
+
+HANGING = """
+import time
+class Logger:
+    def __init__(self, *_): pass
+    def log(self, item): time.sleep(1000)
+"""
+
+
+def test_a_logger_that_hangs_when_the_daemon_is_gone_is_ended(logger: LoggerProcess) -> None:
+    logger.set_up(HANGING, daemon_pid=1, more=logger.job(0, "1"))
+    assert logger.end() == -signal.SIGALRM
+    assert read_word(logger.segment.acks[1][4]) == (0, 1)

@@ -1,5 +1,6 @@
 """The life of a logger, on real pipes, eventfds and shared memory: what is released, and when."""
 
+import errno
 import fcntl
 import mmap
 import os
@@ -12,6 +13,7 @@ import orjson
 import pytest
 
 from millpond.core.layout import Channel, plan
+from millpond.core.progress import Started, flush_word, read_word
 from millpond.core.wire import SETUP_BYTES_MAX, Frame, FrameReader, Kind, pack
 from millpond.mapped_arrays import map_arrays
 from millpond.segment import Segment
@@ -32,7 +34,8 @@ class Daemon:
         self._arrays = map_arrays(LAYOUT, self._segment.fd, writable=True)
         self.results = SharedResults(LAYOUT, self._segment.fd_read_only, regid=ROW + 1)
         self.want = self._segment.want[ROW]
-        self.acks = self._segment.acks[ROW]  # The daemon's view of them, read-only.
+        # The daemon's view of them, read-only.
+        self.acks = self._segment.acks[ROW][: LAYOUT.slot_count]
         self._words = memoryview(mmap.mmap(self._segment.acks_fds[ROW], LAYOUT.acks_bytes))
         self._jobs_read, self._jobs_write = os.pipe2(os.O_CLOEXEC)
         self._status_read, self._status_write = os.pipe2(os.O_CLOEXEC)
@@ -41,13 +44,27 @@ class Daemon:
         self._open = {self._jobs_read, self._jobs_write, self._status_read, self._status_write}
         self._open.add(self._doorbell)
 
-    def job(self, slot: int, generation: int = 1, **fields: Any) -> bytes:
+    @property
+    def started(self) -> Started | None:
+        """What the logger has started last; None: nothing, or the flush of a batch."""
+        return read_word(self._segment.acks[ROW][LAYOUT.slot_count])
+
+    def job(
+        self, slot: int, generation: int = 1, key: tuple[int, int] = (1, 1), **fields: Any
+    ) -> bytes:
         """Write a result whose loss is its generation, want it, and make its frame."""
         self._arrays["image"][slot] = slot
         self._arrays["loss"][slot] = generation
         self.want[slot] = generation
         item = {"id": f"{slot}.{generation}", "render_args": {"zoom": slot}, **fields}
-        return pack(Kind.PUBLISH, orjson.dumps(item), slot=slot, generation=generation)
+        return pack(
+            Kind.PUBLISH,
+            orjson.dumps(item),
+            slot=slot,
+            generation=generation,
+            renderer=key[0],
+            sequence=key[1],
+        )
 
     def run(self, logger: Any, *jobs: bytes, first: tuple[bytes, ...] = ()) -> list[Frame]:
         """Let a runner feed a logger with these until the end; what it said."""
@@ -298,6 +315,108 @@ def test_a_failing_flush_is_told_for_each_result_of_its_batch(daemon: Daemon) ->
     assert logger.calls == ["0.3", "1.4", "flush", "2.5", "flush", "end"]
 
 
+class DiskFull(OSError):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), errno.ENOSPC),
+        (DiskFull(errno.EDQUOT, "Quota exceeded"), errno.EDQUOT),
+        (PermissionError(errno.EACCES, "no", "/x"), errno.EACCES),
+        (OSError("cannot write this image"), 0),
+        (OSError(-7, "odd"), 0),
+        (OSError(2**70, "odd"), 0),
+        (OSError("28", "odd"), 0),
+        (ValueError(28, "not of the system"), 0),
+    ],
+)
+@pytest.mark.parametrize("where", ["log", "flush"])
+def test_the_number_of_an_error_of_the_system_is_told(
+    daemon: Daemon, error: Exception, number: int, where: str
+) -> None:
+    class Logger(Recorder):
+        def log(self, item: dict[str, Any] | None) -> None:
+            if where == "log":
+                raise error
+
+        def flush(self) -> None:
+            raise error
+
+    (said,) = daemon.run(Logger(daemon), daemon.job(0, 3))
+    assert (said.kind, said.slot, said.generation) == (Kind.RAISED, 0, 3)
+    assert said.sequence == number
+
+
+# What the daemon sees of a logger that dies or hangs.
+
+
+class Watched(Recorder):
+    """Writes down what the daemon would blame at each call."""
+
+    def __init__(self, daemon: Daemon, raises: str = "") -> None:
+        super().__init__(daemon)
+        self.raises = raises
+        self.seen: list[tuple[str, Any]] = []
+
+    def log(self, item: dict[str, Any] | None) -> None:
+        super().log(item)
+        assert item is not None
+        self.seen.append((item["id"], self.daemon.started))
+        if item["id"] in self.raises.split():
+            raise ValueError(item["id"])
+
+    def flush(self) -> None:
+        self.seen.append(("flush", self.daemon.started))
+
+
+def test_what_was_started_last_can_be_read_at_any_time(daemon: Daemon) -> None:
+    assert daemon.started is None
+    logger = Watched(daemon)
+    first = (daemon.job(3, 9), daemon.job(0, 4))
+    daemon.run(logger, daemon.job(7, 2**40), first=first)
+    assert logger.seen == [
+        ("3.9", (3, 9)),
+        ("0.4", (0, 4)),
+        ("flush", None),
+        (f"7.{2**40}", (7, 2**40)),
+        ("flush", (7, 2**40)),
+    ]
+    assert daemon.started == (7, 2**40)
+    assert list(daemon.acks) == [4, 0, 0, 9, 0, 0, 0, 2**40]
+
+
+def test_two_flushes_of_batches_are_told_apart(daemon: Daemon) -> None:
+    words = []
+
+    class Logger(Recorder):
+        def flush(self) -> None:
+            words.append(daemon._words.cast("Q")[LAYOUT.slot_count])
+
+    first = (daemon.job(0), daemon.job(1))
+    daemon.run(Logger(daemon), daemon.job(2), daemon.job(3), first=first)
+    assert words == [flush_word(1), flush_word(2)]
+
+
+def test_the_flush_of_one_result_names_it_whatever_was_started_after_it(daemon: Daemon) -> None:
+    logger = Watched(daemon, raises="2.1 3.1")
+    daemon.run(logger, daemon.job(1), daemon.job(2), daemon.job(3))
+    assert logger.seen[-1] == ("flush", (1, 1))
+
+
+def test_a_logger_can_tell_a_result_that_comes_again(daemon: Daemon) -> None:
+    keys = []
+
+    class Logger(Recorder):
+        def log(self, item: dict[str, Any] | None) -> None:
+            assert item is not None
+            keys.append(daemon.results.key_of(item["result_ix"]))
+
+    daemon.run(Logger(daemon), daemon.job(0, key=(5, 6)), daemon.job(1, key=(2**32 - 1, 2**64 - 1)))
+    assert keys == [(5, 6), (2**32 - 1, 2**64 - 1)]
+
+
 @pytest.mark.parametrize("cut", [lambda array: array, lambda array: array[1:]])
 def test_a_kept_array_is_told_as_the_mistake_that_it_is(daemon: Daemon, cut: Any) -> None:
     class Logger(Recorder):
@@ -325,7 +444,7 @@ def test_writing_into_a_result_is_told_and_does_no_damage(daemon: Daemon) -> Non
     (said,) = daemon.run(Logger(), daemon.job(3))
     assert said.slot == 3
     assert b"read-only" in said.body
-    daemon.results.open(3)
+    daemon.results.open(3, (1, 1))
     assert (daemon.results[3]["image"] == np.float32(3)).all()
 
 

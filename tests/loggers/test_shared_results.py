@@ -19,6 +19,7 @@ CHANNELS = (
     Channel("ids", (2, 1), "uint16"),
 )
 SLOT_COUNT = 4
+KEY = (7, 12)
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_every_slot_and_channel_has_the_bytes_that_were_written(
     results: SharedResults, written: dict[str, NDArray[Any]]
 ) -> None:
     for slot in range(SLOT_COUNT):
-        results.open(slot)
+        results.open(slot, KEY)
         arrays = results[slot]
         assert list(arrays) == [channel.name for channel in CHANNELS]
         for channel in CHANNELS:
@@ -79,7 +80,7 @@ def test_every_slot_and_channel_has_the_bytes_that_were_written(
 def test_the_arrays_are_the_memory_itself(
     results: SharedResults, written: dict[str, NDArray[Any]]
 ) -> None:
-    results.open(2)
+    results.open(2, KEY)
     rgb = results[2]["rgb"]
     written["rgb"][2, 1, 2, 3] = -1.5
     assert rgb[1, 2, 3] == -1.5
@@ -90,7 +91,7 @@ def test_a_scalar_is_an_array_without_dimensions(
 ) -> None:
     written["is_correct"][...] = [True, False, True, False]
     for slot, expected in enumerate([True, False, True, False]):
-        results.open(slot)
+        results.open(slot, KEY)
         array = results[slot]["is_correct"]
         assert array.shape == ()
         assert array.item() is expected
@@ -101,7 +102,7 @@ def test_writing_into_a_result_raises_and_changes_nothing(
     results: SharedResults, written: dict[str, NDArray[Any]], name: str
 ) -> None:
     before = written[name].copy()
-    results.open(1)
+    results.open(1, KEY)
     array = results[1][name]
     with pytest.raises(ValueError, match="read-only"):
         array[...] = 1
@@ -114,20 +115,35 @@ def test_writing_into_a_result_raises_and_changes_nothing(
 
 @pytest.mark.parametrize("slot", [0, SLOT_COUNT, -1, 10**30, None, "0"])
 def test_only_open_slots_can_be_seen(results: SharedResults, slot: Any) -> None:
-    results.open(1)
-    with pytest.raises(LookupError, match=f"result_ix {slot!r} is not, or no longer, with this"):
-        results[slot]
+    results.open(1, KEY)
+    for look in (results.__getitem__, results.key_of):
+        told = f"result_ix {slot!r} is not, or no longer, with this"
+        with pytest.raises(LookupError, match=told):
+            look(slot)
+
+
+def test_every_open_slot_has_the_key_of_its_result(results: SharedResults) -> None:
+    results.open(1, (3, 4))
+    results.open(2, (3, 5))
+    assert (results.key_of(1), results.key_of(2)) == ((3, 4), (3, 5))
+    results.close(1)
+    results.forget(2)
+    for slot in (1, 2):
+        with pytest.raises(LookupError, match=f"result_ix {slot} is not"):
+            results.key_of(slot)
+    results.open(1, (3, 6))
+    assert results.key_of(1) == (3, 6)
 
 
 def test_a_closed_slot_is_hidden_until_it_is_opened_again(
     results: SharedResults, written: dict[str, NDArray[Any]]
 ) -> None:
-    results.open(1)
+    results.open(1, KEY)
     results[1]["rgb"].sum()
     results.close(1)
     with pytest.raises(LookupError, match="result_ix 1 "):
         results[1]
-    results.open(1)
+    results.open(1, KEY)
     assert results[1]["rgb"].tobytes() == written["rgb"][1].tobytes()
 
 
@@ -152,14 +168,14 @@ KEEPERS: dict[str, Callable[[dict[str, NDArray[Any]]], Any]] = {
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("keeper", KEEPERS)
 def test_what_is_kept_past_the_release_is_noticed(results: SharedResults, keeper: str) -> None:
-    results.open(1)
+    results.open(1, KEY)
     kept = KEEPERS[keeper](results[1])
     with pytest.raises(KeptArrayError, match=r"keep a copy of it \(array\.copy\(\)\)"):
         results.close(1)
     with pytest.raises(LookupError, match="result_ix 1 "):
         results[1]  # Hidden all the same.
     del kept
-    results.open(1)
+    results.open(1, KEY)
     results.close(1)  # What was noticed once is no fault of the next result.
 
 
@@ -177,14 +193,14 @@ COPIERS: dict[str, Callable[[dict[str, NDArray[Any]]], Any]] = {
 
 @pytest.mark.parametrize("copier", COPIERS)
 def test_what_is_copied_may_be_kept(results: SharedResults, copier: str) -> None:
-    results.open(1)
+    results.open(1, KEY)
     kept = COPIERS[copier](results[1])
     results.close(1)
     assert kept is not None
 
 
 def test_a_cycle_that_is_garbage_is_no_keeper(results: SharedResults) -> None:
-    results.open(1)
+    results.open(1, KEY)
     garbage: list[Any] = [results[1], results[1]["rgb"][0]]
     garbage.append(garbage)
     del garbage
@@ -192,7 +208,7 @@ def test_a_cycle_that_is_garbage_is_no_keeper(results: SharedResults) -> None:
 
 
 def test_a_cycle_that_is_in_use_is_a_keeper(results: SharedResults) -> None:
-    results.open(1)
+    results.open(1, KEY)
     cycle: list[Any] = [results[1]["rgb"][0]]
     cycle.append(cycle)
     with pytest.raises(KeptArrayError):
@@ -201,8 +217,8 @@ def test_a_cycle_that_is_in_use_is_a_keeper(results: SharedResults) -> None:
 
 
 def test_every_look_at_a_result_is_watched_and_blamed_on_no_other(results: SharedResults) -> None:
-    results.open(0)
-    results.open(1)
+    results.open(0, KEY)
+    results.open(1, KEY)
     first = results[0]["rgb"][0]
     results[0]["rgb"].sum()
     results[1]["rgb"].sum()
@@ -213,7 +229,7 @@ def test_every_look_at_a_result_is_watched_and_blamed_on_no_other(results: Share
 
 
 def test_a_result_that_was_never_looked_at_is_closed(results: SharedResults) -> None:
-    results.open(1)
+    results.open(1, KEY)
     results.close(1)
 
 
@@ -222,7 +238,7 @@ def test_freeing_is_harmless_whatever_is_freed_and_however_often(
     results: SharedResults, slot: Any
 ) -> None:
     """The runner releases; it is there for loggers that were written for 3DB."""
-    results.open(1)
+    results.open(1, KEY)
     for regid in (3, 3, 99):
         results.free(slot, regid)
     assert results[1]["rgb"].shape == (3, 5, 7)
@@ -231,7 +247,7 @@ def test_freeing_is_harmless_whatever_is_freed_and_however_often(
 
 
 def test_closing_twice_is_harmless(results: SharedResults) -> None:
-    results.open(1)
+    results.open(1, KEY)
     results.close(1)
     results.close(1)
     results.close(3)
@@ -243,5 +259,5 @@ def test_the_memory_outlives_its_descriptors(
     results = SharedResults(layout, segment.fd_read_only, regid=1)
     segment.close()
     written["rgb"][1] = 7
-    results.open(1)
+    results.open(1, KEY)
     assert (results[1]["rgb"] == 7).all()

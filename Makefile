@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check system bench run clean lock
+.PHONY: help setup demo test check system faults soak bench run clean lock
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,17 +21,23 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## Render 200 small pictures and log them as CSV, JSON and PNG
 	$(BIN)/python examples/demo.py
 
-test: $(STAMP) ## Run every test
-	$(BIN)/python -m pytest
+test: $(STAMP) ## Run every test but the faults
+	$(BIN)/python -m pytest --ignore tests/faults
 
 check: $(STAMP) ## Format, lint, types, tidiness and unit tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q --ignore tests/system
+	$(BIN)/python -m pytest -q --ignore tests/system --ignore tests/faults
 
 system: $(STAMP) ## Run the tests with real daemons, loggers and renderers
-	$(BIN)/python -m pytest tests/system
+	$(BIN)/python -m pytest tests/system tests/faults/test_soak.py
+
+faults: $(STAMP) ## Every fault that must be survived, some minutes; again: make faults SEED=4711
+	$(BIN)/python -m pytest tests/faults --ignore tests/faults/test_soak.py $(if $(SEED),--seed $(SEED))
+
+soak: $(STAMP) ## A random mix of faults for 600 s; again: make soak SEED=4711 SECONDS=60
+	$(BIN)/python -m pytest tests/faults/test_soak.py --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 bench: $(STAMP) ## Measure the result path on this machine
 	$(BIN)/python benchmarks/result_path.py

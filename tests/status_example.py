@@ -28,6 +28,12 @@ def status_example(**changes: Any) -> dict[str, Any]:
         "renderers": [{"pid": 18, "claimed": 1, "published": 10}],
         "loggers": {"csv": logger_row(), "image": logger_row(dead=3, delivered=4, restarts=2)},
         "results": 10,
+        "disk": {
+            "spill_bytes": {"csv": 0, "image": 0},
+            "spill_max": 2**30,
+            "unlisted": 0,
+            "problem": "",
+        },
         "output_dir": "/runs/demo",
         "socket": "/runs/demo/millpond.sock",
         **changes,

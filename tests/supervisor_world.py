@@ -1,4 +1,4 @@
-"""The world around a supervisor, as a model: renderers, loggers, and the shell between them.
+"""The world around a supervisor, as a model: renderers, loggers, a disk, and the shell.
 
 It obeys the commands and keeps its own books, which share no code with the core.  Whatever does
 not agree with the books is an assertion.  The moves are made by the tests.
@@ -8,89 +8,67 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
-from millpond.core import commands as do
+from supervisor_books import (
+    CRASHES_MAX,
+    DISK_ERRORS,
+    HANG_S,
+    KEEP_S,
+    PROBE_S,
+    RAISES_MAX,
+    RETRY_S,
+    Disk,
+    Item,
+    Key,
+    Reader,
+    Task,
+    Writer,
+)
+from supervisor_shell import Shell
+
 from millpond.core import events as on
 from millpond.core.deliveries import Result
 from millpond.core.logger_record import LoggerSpec
-from millpond.core.restart import RestartPolicy
 from millpond.core.slots import SlotRef, SlotTable
 from millpond.core.supervisor import Supervisor
 
 DRAIN_S = 10.0
 START_S = 60.0
 LATE_S = 1.0
-DELAY_S_MAX = 30.0
+RECOVERED = 7  # A renderer of an earlier daemon.
+FIRST_RENDERER = 11
+TASKS_MAX = 200  # More than this world can have for a disk that does its work.
 
 
-@dataclass
-class Writer:
-    """A renderer, as the model sees it."""
-
-    claims: list[SlotRef] = field(default_factory=list)
-    sequence: int = 0
-    waits: bool = False
-    is_ended: bool = False
-
-
-@dataclass
-class Reader:
-    """A logger, as the model sees it; `queue` and `window` hold uses of slots, in order."""
-
-    window_max: int
-    ack: list[int]
-    queue: list[SlotRef] = field(default_factory=list)
-    window: list[SlotRef] = field(default_factory=list)
-    outcomes: dict[SlotRef, str] = field(default_factory=dict)
-    phase: str = "none"  # "none", "starting" or "ready": what its process does.
-    started_s: float = 0.0
-    is_killed: bool = False
-    is_closing: bool = False
-    is_fatal: bool = False
-    last_cause: str = ""
-
-    @property
-    def is_down(self) -> bool:
-        return bool(self.last_cause) and self.phase != "ready"
-
-    def settle(self, ref: SlotRef, outcome: str) -> None:
-        assert ref not in self.outcomes, "a result has one outcome"
-        (self.window if ref in self.window else self.queue).remove(ref)
-        self.outcomes[ref] = outcome
-
-    def settle_released(self) -> None:
-        for ref in [ref for ref in self.window if self.ack[ref.slot] == ref.generation]:
-            self.settle(ref, "delivered")
-
-
-class World:
+class World(Shell):
     """Everything around the supervisor.
 
     Args:
         slot_count: How many slots there are.
-        windows: The window of each logger.
+        specs: The loggers.
+        recovered: Results of each that an earlier daemon left on the disk.
         slot_bytes: Bytes of one slot.
-        intensity: Exits of one logger that are borne.
         exit_when_done: As for the supervisor.
     """
 
     def __init__(
         self,
         slot_count: int,
-        windows: Sequence[int],
+        specs: Sequence[LoggerSpec],
         *,
+        recovered: Sequence[int],
         slot_bytes: int,
-        intensity: int,
         exit_when_done: bool,
     ) -> None:
         self.slot_count = slot_count
+        self.slot_bytes = slot_bytes
         self.exit_when_done = exit_when_done
-        self.loggers = [Reader(window_max, [0] * slot_count) for window_max in windows]
+        self.loggers = [Reader(spec, [0] * (slot_count + 1)) for spec in specs]
+        self.disk = Disk()
         self.renderers: dict[int, Writer] = {}
         self.joined_count = 0
         self.last_generation = [0] * slot_count
-        self.published: list[SlotRef] = []
+        self.published: list[Key] = []
         self.now_s = 1000.0
         self.is_sound = False  # Whether the last event agreed with the books.
         self.is_stopping = self.is_closed = self.is_finished = False
@@ -98,19 +76,28 @@ class World:
         self.event: on.Event | None = None
         self.is_fault_expected = False
         self.is_shedding = self.is_giving_up = False
-        restart = RestartPolicy(intensity=intensity, delay_s_max=DELAY_S_MAX)
+        self.expected: list[tuple] = []  # Commands that must follow from the event.
+        self.failing: Task | None = None  # What the disk did not take: dead, or put back?
+        self.doomed: set[Key] = set()  # They die with their logger.
+        self.is_disk_given_up = False  # By the last event.
+        self.may_have_starved = self.was_starving = False  # A logger, after the last event.
+        for logger, count in enumerate(recovered):
+            keys = [(RECOVERED, sequence) for sequence in range(1, count + 1)]
+            self.disk.homes[logger, 0] = list(keys)
+            for key in keys:
+                self.loggers[logger].open[key] = Item(key, None, "disk")
+        self.recovered = list(recovered)
         self.supervisor = Supervisor(
             SlotTable(
                 slot_count,
-                want=[[0] * slot_count for _ in windows],
+                want=[[0] * slot_count for _ in specs],
                 ack=[logger.ack for logger in self.loggers],
             ),
             slot_bytes=slot_bytes,
-            loggers=[
-                LoggerSpec(f"l{n}", window_max=window_max, start_s=START_S, restart=restart)
-                for n, window_max in enumerate(windows)
-            ],
+            loggers=specs,
             drain_s=DRAIN_S,
+            keep_s=KEEP_S,
+            recovered=recovered,
             exit_when_done=exit_when_done,
             chance=lambda: 0.5,
         )
@@ -119,9 +106,10 @@ class World:
     # What renderers do.
 
     def join(self) -> None:
+        number = FIRST_RENDERER + self.joined_count
         self.joined_count += 1
-        self.renderers[self.joined_count] = Writer()
-        self.feed(on.RendererJoined(self.joined_count, pid=self.joined_count))
+        self.renderers[number] = Writer()
+        self.feed(on.RendererJoined(number, pid=number))
 
     def want(self, renderer: int) -> None:
         writer = self.renderers[renderer]
@@ -133,17 +121,20 @@ class World:
         writer = self.renderers[renderer]
         results = []
         for sequence, ref in enumerate(refs, writer.sequence + 1):
-            result = Result(*ref, renderer, sequence, f"{renderer}-{sequence}", b"frame")
-            results.append(result)
+            results.append(Result(*ref, renderer, sequence, f"{renderer}-{sequence}", b"frame"))
         if fault:
             results[-1] = results[-1]._replace(**fault)
             refs = refs[:-1]
         if not writer.is_ended:
             writer.claims = [ref for ref in writer.claims if ref not in refs]
             writer.sequence += len(refs)
-            self.published += refs
+            keys = [result.key for result in results[: len(refs)]]
+            self.published += keys
             for reader in self.loggers:
-                reader.queue += refs
+                for key, ref in zip(keys, refs, strict=True):
+                    reader.open[key] = Item(key, ref)
+            if keys:
+                self.expected.append(("published", keys))
         self.feed(on.ResultsPublished(renderer, results))
 
     def give_back(self, renderer: int, refs: list[SlotRef], *wrong: SlotRef) -> None:
@@ -172,23 +163,129 @@ class World:
             reader.phase = "ready"
         self.feed(on.LoggerReady(logger))
 
+    def take_released(self, logger: int) -> None:
+        reader = self.loggers[logger]
+        keys = reader.settle_released()
+        if not keys:
+            return
+        reader.progressed(self.now_s)
+        if not reader.window:
+            reader.requeue_returned()
+        self.expected.append(("delivered", logger, keys))
+        if reader.is_disk_bad:
+            reader.is_disk_bad = False
+            self.expected.append(("resumed", logger))
+
     def ring(self, logger: int) -> None:
-        self.loggers[logger].settle_released()
+        self.take_released(logger)
         self.feed(on.DoorbellRang(logger))
+
+    def raise_error(self, logger: int, ref: SlotRef, number: int) -> None:
+        reader = self.loggers[logger]
+        item = reader.find(ref)
+        if item is not None:
+            reader.came_back(item, "returned")
+            reader.progressed(self.now_s)
+            item.was_raised = True
+            if number in DISK_ERRORS:
+                self.note_failed_disk(logger)
+            else:
+                self.note_raised(logger, item)
+        self.feed(on.LoggerRaised(logger, *ref, "Traceback ...\nOSError: no", number))
+
+    def note_failed_disk(self, logger: int) -> None:
+        reader = self.loggers[logger]
+        if self.is_closed:
+            return
+        if reader.suspended_until_s is None:
+            reader.suspended_until_s = self.now_s + PROBE_S
+        if not reader.is_disk_bad:
+            reader.is_disk_bad = True
+            self.expected.append(("suspended", logger))
+        if not reader.window:
+            reader.requeue_returned()
+
+    def note_raised(self, logger: int, item: Item) -> None:
+        item.raises += 1
+        if item.raises >= RAISES_MAX:
+            attempts = item.raises + item.crashes
+            self.expected.append(("bury", logger, item.key, "exception", attempts))
+        elif not self.is_closed:
+            item.place, item.due_s = "waits", self.now_s + RETRY_S[item.raises - 1]
 
     def end(self, logger: int, cause: str) -> None:
         reader = self.loggers[logger]
-        reader.settle_released()
+        self.take_released(logger)
+        cause = "hang" if reader.is_hung else cause
         reader.phase, reader.last_cause = "none", cause
+        reader.spill_rests_until_s = 0.0
+        culprit = reader.find(reader.started)
+        rest = [*reader.window, *reader.at("returned")]
+        if reader.spec.on_crash == "drop":
+            self.doomed = {item.key for item in rest}
+        else:
+            for item in list(reader.window):
+                reader.came_back(item, "waits")
+            reader.resume()
+            if culprit is not None and not self.is_closed:
+                self.note_crash(logger, culprit, cause)
+        reader.suspended_until_s = None
         self.feed(on.LoggerExited(logger, cause))
         assert not reader.window
+        assert not self.doomed
         assert self.is_closed or self.supervisor.wake_at_s is not None
+
+    def note_crash(self, logger: int, culprit: Item, cause: str) -> None:
+        culprit.crashes += 1
+        if culprit.crashes >= CRASHES_MAX:
+            attempts = culprit.raises + culprit.crashes
+            self.expected.append(("bury", logger, culprit.key, cause, attempts))
 
     def release_all(self) -> None:
         for logger, reader in enumerate(self.loggers):
-            for ref in reader.window:
-                reader.ack[ref.slot] = ref.generation
+            reader.release(reader.window)
             self.ring(logger)
+
+    # What the disk does.
+
+    def answer(self, *, is_well: bool = True, corrupt: Sequence[int] = ()) -> None:
+        """It has done what it was asked for first, or failed at it."""
+        task = self.disk.answer(self.now_s)
+        reader = self.loggers[task.logger]
+        if task.kind == "read":
+            self.answer_read(task, corrupt)
+        elif task.kind == "bury":
+            for key in task.keys:
+                reader.settle(key, "dead")
+            self.feed(on.ResultsKept(task.token) if is_well else self.failure(task.token))
+        elif is_well:
+            for key in task.keys:
+                reader.open[key].place, reader.open[key].ref = "disk", None
+            self.disk.homes.setdefault((task.logger, task.home), []).extend(task.keys)
+            self.feed(on.ResultsKept(task.token))
+        else:
+            self.failing = task
+            self.feed(self.failure(task.token))
+
+    def answer_late(self, *, is_well: bool) -> None:
+        """It answers what was cancelled meanwhile: nothing follows."""
+        token = self.disk.cancelled.pop(0)
+        self.disk.is_stuck = False
+        self.feed(on.ResultsKept(token) if is_well else self.failure(token))
+
+    def failure(self, token: int) -> on.KeepingFailed:
+        return on.KeepingFailed(token, "no space left on device")
+
+    def answer_read(self, task: Task, corrupt: Sequence[int]) -> None:
+        reader = self.loggers[task.logger]
+        good, bad = [], []
+        for index, (key, ref) in enumerate(zip(task.keys, task.refs, strict=True)):
+            is_bad = index in corrupt
+            (bad if is_bad else good).append(Result(*ref, *key, f"{key[0]}-{key[1]}", b"frame"))
+            if not (is_bad or self.is_closed):
+                reader.open[key].place = "waits"
+        self.feed(on.ResultsReplayed(task.logger, task.token, good, bad))
+        assert self.is_closed or not any(result.key in reader.open for result in bad)
 
     # Time and the end.
 
@@ -198,14 +295,28 @@ class World:
         if passed_s is None:
             passed_s = 0.0 if wake_at_s is None else max(0.0, wake_at_s - self.now_s)
         self.now_s += passed_s
+        is_late = wake_at_s is not None and self.now_s - wake_at_s > LATE_S
+        for patient, patience_s in [
+            *((reader, HANG_S) for reader in self.loggers),
+            (self.disk, KEEP_S),
+        ]:
+            if is_late:  # The machine was paused.
+                patient.patience_s = max(patient.patience_s, self.now_s + patience_s)
+        for reader in self.loggers:
+            if reader.suspended_until_s is not None and reader.suspended_until_s <= self.now_s:
+                reader.resume()
         self.feed(on.TimePassed())
         assert self.supervisor.wake_at_s is None or self.supervisor.wake_at_s > self.now_s
         for reader in self.loggers:
             late_s = self.now_s - (reader.started_s + START_S)
             if reader.phase == "starting" and late_s > LATE_S:
-                reader.started_s = self.now_s  # The machine was paused.
+                reader.started_s = self.now_s
             elif reader.phase == "starting" and late_s >= 0:
                 assert reader.is_killed or reader.is_closing
+            if reader.phase == "ready" and reader.window and not self.is_closed:
+                assert reader.is_killed or self.now_s < reader.patience_s, "a hang is not seen"
+        if self.disk.is_writing:
+            assert self.now_s < self.disk.patience_s, "the disk may not hold it"
 
     def stop(self) -> None:
         if not self.is_stopping:
@@ -220,187 +331,22 @@ class World:
 
     def settle_a_little(self) -> None:
         """Let everybody do his work; when there is no more, stop."""
+        while self.disk.cancelled:
+            self.answer_late(is_well=True)
+        for _ in range(TASKS_MAX):
+            if self.disk.tasks:
+                self.answer()
+        assert not self.disk.tasks, "the disk is asked for more and more"
         self.release_all()
         for logger, reader in enumerate(self.loggers):
             if reader.phase != "none" and (reader.is_killed or reader.is_closing):
                 self.end(logger, "exit(0)")
             elif reader.phase == "starting":
                 self.make_ready(logger)
-        if not all(reader.phase == "ready" for reader in self.loggers) and not self.is_finished:
+        if self.is_finished or self.disk.tasks:
+            return
+        if any(reader.open or reader.phase != "ready" for reader in self.loggers):
             self.wait(None)
-        elif not any(reader.queue or reader.window for reader in self.loggers):
+        else:
             assert self.free_slots() == set(range(self.slot_count))
             self.stop()
-
-    # The shell.
-
-    def feed(self, event: on.Event) -> None:
-        """Let an event happen, obey, and look at the books."""
-        self.event = event
-        self.is_sound = False
-        self.is_shedding = self.is_giving_up = False
-        self.obey(self.supervisor.handle(event, self.now_s))
-        self.check()
-        self.is_sound = True
-
-    def obey(self, commands: list[do.Command]) -> None:
-        spawned = []
-        for command in commands:
-            assert not self.is_finished or isinstance(command, do.TellClosing | do.EndRenderer)
-            match command:
-                case do.GrantSlots(renderer, refs):
-                    self.grant(self.renderers[renderer], refs)
-                case do.TellHolders(renderer, text):
-                    assert self.renderers[renderer].waits
-                    assert text
-                case do.TellClosing(renderer):
-                    assert self.is_stopping
-                    assert not self.renderers[renderer].is_ended or self.is_closed
-                    self.renderers[renderer].waits = False
-                case do.EndRenderer(renderer, problem):
-                    writer = self.renderers[renderer]
-                    assert not writer.is_ended, "a renderer is ended once"
-                    assert bool(problem) == self.is_fault_expected
-                    writer.is_ended = True
-                    writer.waits = False
-                case do.SendJobs(logger, results):
-                    self.send(self.loggers[logger], results)
-                case do.ReportDead(logger, results, reason, _):
-                    self.bury(logger, results, reason)
-                case do.Finish():
-                    self.is_finished = True
-                case _:
-                    spawned += self.obey_about_processes(command)
-        for logger in spawned:
-            self.feed(on.LoggerSpawned(logger, pid=4000 + logger))
-
-    def obey_about_processes(self, command: do.Command) -> list[int]:
-        reader = self.loggers[command.logger]
-        match command:
-            case do.SpawnLogger(logger):
-                assert reader.phase == "none"
-                assert not self.is_closed
-                reader.phase, reader.started_s = "starting", self.now_s
-                reader.is_killed = reader.is_fatal = False
-                return [logger]
-            case do.CloseLogger():
-                assert reader.phase != "none"
-                assert not reader.is_closing
-                reader.is_closing = True
-            case do.KillLogger(_, why):
-                assert reader.phase != "none"
-                assert why
-                reader.is_killed = True
-            case do.ReportReady():
-                assert reader.phase == "ready"
-                assert not reader.is_killed
-            case do.ReportExit(_, cause, restart_s, is_fatal):
-                assert isinstance(self.event, on.LoggerExited)
-                assert cause == reader.last_cause
-                if restart_s is None:
-                    assert reader.is_closing or reader.is_killed, "it ended badly at the end"
-                else:
-                    assert is_fatal or 0 < restart_s <= DELAY_S_MAX * 1.2
-                reader.is_fatal = is_fatal
-        return []
-
-    def grant(self, writer: Writer, refs: list[SlotRef]) -> None:
-        assert refs
-        assert not self.is_stopping
-        assert not writer.is_ended
-        for ref in refs:
-            assert ref.slot in self.free_slots(), "a slot is granted that somebody holds"
-            assert ref.generation > self.last_generation[ref.slot]
-            self.last_generation[ref.slot] = ref.generation
-            writer.claims.append(ref)
-        writer.waits = False
-
-    def send(self, reader: Reader, results: list[Result]) -> None:
-        refs = [SlotRef(result.slot, result.generation) for result in results]
-        assert reader.phase == "ready"
-        assert (reader.is_killed, reader.is_closing) == (False, False)
-        assert refs == reader.queue[: len(refs)], "first in, first out"
-        del reader.queue[: len(refs)]
-        reader.window += refs
-        assert 0 < len(reader.window) <= reader.window_max
-
-    def bury(self, logger: int, results: list[Result], reason: str) -> None:
-        """A result dies only for a cause: it was in hand at a death, was blamed, or must go."""
-        reader = self.loggers[logger]
-        is_awaited = any(writer.waits for writer in self.renderers.values())
-        for result in results:
-            ref = SlotRef(result.slot, result.generation)
-            if ref in reader.queue:
-                assert reason == "shutdown" or reader.is_down
-                if reason == "shutdown":
-                    assert self.is_stopping
-                    self.is_giving_up = True
-                elif is_awaited and not self.is_stopping:
-                    assert reason == ("disabled" if reader.is_fatal else reader.last_cause)
-                    assert ref.slot in self.slots_of_broken(), "it is shed, and nobody gains by it"
-                    self.is_shedding = True
-                else:
-                    assert reason == "disabled"
-                    self.is_giving_up = True
-            elif isinstance(self.event, on.LoggerExited):
-                assert self.event.logger == logger
-                assert reason == ("shutdown" if self.is_closed else reader.last_cause)
-            else:
-                assert isinstance(self.event, on.LoggerRaised)
-                assert (self.event.logger, self.event.slot) == (logger, ref.slot)
-                assert reason == "exception"
-            reader.settle(ref, f"dead: {reason}")
-
-    # The books.
-
-    def free_slots(self) -> set[int]:
-        held = {ref.slot for writer in self.renderers.values() for ref in writer.claims}
-        for reader in self.loggers:
-            held |= {ref.slot for ref in reader.queue + reader.window}
-        return set(range(self.slot_count)) - held
-
-    def slots_of_broken(self) -> set[int]:
-        """Slots that nobody needs but loggers which are down."""
-        needed = {ref.slot for writer in self.renderers.values() for ref in writer.claims}
-        for reader in self.loggers:
-            if not reader.is_down:
-                needed |= {ref.slot for ref in reader.queue + reader.window}
-        return set(range(self.slot_count)) - needed
-
-    def is_drained(self) -> bool:
-        return all(r.is_fatal or not (r.queue or r.window) for r in self.loggers)
-
-    def note_end(self) -> None:
-        """Find out, without asking the supervisor, whether it should be stopping now."""
-        connected = [writer for writer in self.renderers.values() if not writer.is_ended]
-        if self.exit_when_done and self.joined_count and not connected and self.is_drained():
-            self.is_stopping = True
-        if self.is_stopping:
-            is_late = isinstance(self.event, on.TimePassed) and self.now_s >= self.drain_deadline_s
-            self.is_closed |= self.is_drained() or is_late
-
-    def check(self) -> None:
-        supervisor = self.supervisor
-        supervisor.check_invariants()
-        self.note_end()
-        assert supervisor.is_stopping == self.is_stopping
-        free = self.free_slots()
-        assert supervisor.slots.free_count == len(free)
-        if any(writer.waits for writer in self.renderers.values()) and not self.is_stopping:
-            assert not self.slots_of_broken(), "a renderer waits although a slot is to be had"
-        assert not (self.is_shedding and free), "results were shed for slots that nobody takes"
-        assert not self.is_giving_up or self.is_closed
-        for reader, record in zip(self.loggers, supervisor.loggers, strict=True):
-            told = record.statistics()
-            dead = sum(outcome != "delivered" for outcome in reader.outcomes.values())
-            assert told["published"] == len(self.published)
-            assert told["delivered"] == len(reader.outcomes) - dead
-            assert told["dead"] == dead
-            assert told["queued"] == len(reader.queue)
-            assert told["in_window"] == len(reader.window)
-            assert reader.phase != "none" or not reader.window
-            if reader.phase == "ready" and not (self.is_closed or reader.is_killed):
-                assert not reader.queue or len(reader.window) == reader.window_max
-        if self.is_closed:
-            assert all(writer.is_ended or not writer.claims for writer in self.renderers.values())
-            assert self.is_finished == all(reader.phase == "none" for reader in self.loggers)

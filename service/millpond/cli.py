@@ -7,15 +7,15 @@ a bug or the machine failed it, 75 already running, 78 wrong configuration.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
-from millpond import __version__
+from millpond import __version__, cli_dead
 from millpond.errors import ConfigError, MillpondError
 
+EXIT_USAGE: Final = 64
 EXIT_NOT_RUNNING: Final = 69
 EXIT_FAILED: Final = 70
 EXIT_ALREADY_RUNNING: Final = 75
@@ -27,6 +27,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cli_dead.app, name="dead")
+app.command()(cli_dead.replay)
 
 ConfigArgument = Annotated[Path, typer.Argument(help="The YAML file.", metavar="CONFIG")]
 SetOption = Annotated[
@@ -50,7 +52,7 @@ def run(
     from millpond import diagnostics  # noqa: PLC0415
     from millpond.config.load import load  # noqa: PLC0415
     from millpond.machine_check import check_machine  # noqa: PLC0415
-    from millpond.module_search import check_modules  # noqa: PLC0415
+    from millpond.module_search import check_modules, logger_search_path  # noqa: PLC0415
 
     try:
         loaded = load(config, overrides=overrides)
@@ -83,7 +85,7 @@ def check(config: ConfigArgument, overrides: SetOption = []) -> None:  # noqa: B
     from millpond.config.load import load  # noqa: PLC0415
     from millpond.logger_check import check_loggers  # noqa: PLC0415
     from millpond.machine_check import check_machine  # noqa: PLC0415
-    from millpond.module_search import check_modules  # noqa: PLC0415
+    from millpond.module_search import check_modules, logger_search_path  # noqa: PLC0415
 
     try:
         loaded = load(config, overrides=overrides)
@@ -123,6 +125,30 @@ def status(
 
 
 @app.command()
+def verify(
+    where: Annotated[
+        Path,
+        typer.Argument(help="A run folder, or the YAML file of the run.", metavar="RUN"),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")] = False,
+) -> None:
+    """Say whether every published result has its outcome, and is in the loggers' files."""
+    from millpond.verify import run_folder_of  # noqa: PLC0415
+    from millpond.verify import verify as compare  # noqa: PLC0415
+
+    try:
+        report = compare(run_folder_of(where))
+    except ConfigError as error:
+        _fail(str(error), EXIT_CONFIG)
+    except FileNotFoundError as error:
+        _fail(str(error), EXIT_USAGE)
+    except OSError as error:
+        _fail(str(error), EXIT_FAILED)
+    typer.echo(json.dumps(report.to_json()) if as_json else "\n".join(report.lines()))
+    raise typer.Exit(0 if report.is_good else 1)
+
+
+@app.command()
 def bench(
     config: ConfigArgument,
     rate: Annotated[
@@ -136,7 +162,7 @@ def bench(
     from millpond.bench import bench as measure  # noqa: PLC0415
     from millpond.config.load import load  # noqa: PLC0415
     from millpond.machine_check import check_machine  # noqa: PLC0415
-    from millpond.module_search import check_modules  # noqa: PLC0415
+    from millpond.module_search import check_modules, logger_search_path  # noqa: PLC0415
 
     try:
         loaded = load(config, overrides=overrides)
@@ -161,16 +187,12 @@ def status_text(now: dict[str, Any]) -> str:
     for name, row in now["loggers"].items():
         lag = row["queued"] + row["in_window"]
         error = f", last error: {row['last_error']}" if row["last_error"] else ""
+        state = f"{row['state']}, cannot write" if row["is_suspended"] else row["state"]
         lines.append(
-            f"  {name}: {row['state']}, {row['delivered']} delivered, {lag} waiting, "
-            f"{row['dead']} dead, {row['restarts']} restarts{error}"
+            f"  {name}: {state}, {row['delivered']} delivered, {lag} waiting, "
+            f"{row['spilled']} on the disk, {row['dead']} dead, {row['restarts']} restarts{error}"
         )
     return "\n".join(lines)
-
-
-def logger_search_path(config: Path) -> list[str]:
-    """Where a logger process will find modules: here, what is installed, beside the config."""
-    return [str(Path.cwd()), *(folder for folder in sys.path if folder), str(config.parent)]
 
 
 @app.callback()

@@ -11,7 +11,7 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, assert_never
 
 import structlog
@@ -19,28 +19,32 @@ import structlog
 import millpond
 from millpond.config.model import Config
 from millpond.core.commands import (
+    BuryResults,
+    CancelKeeping,
     CloseLogger,
     Command,
     EndRenderer,
     Finish,
     GrantSlots,
     KillLogger,
+    RecordDelivered,
+    RecordPublished,
+    ReplayResults,
     ReportDead,
     ReportExit,
     ReportReady,
+    ReportResumed,
+    ReportSuspended,
     SendJobs,
     SpawnLogger,
+    SpillResults,
     TellClosing,
     TellHolders,
 )
 from millpond.core.events import (
-    DoorbellRang,
     Event,
-    LoggerExited,
-    LoggerFailed,
-    LoggerRaised,
-    LoggerReady,
-    LoggerSpawned,
+    RendererJoined,
+    RendererLeft,
     StopNow,
     StopRequested,
     TimePassed,
@@ -51,16 +55,16 @@ from millpond.core.logger_record import LoggerSpec
 from millpond.core.restart import RestartPolicy
 from millpond.core.slots import SlotTable
 from millpond.core.supervisor import Supervisor
-from millpond.core.wire import Frame, Kind, pack_grants
+from millpond.core.wire import Kind, pack_grants
 from millpond.errors import ChannelsRefused, MillpondError
-from millpond.logger_process import LoggerProcess
+from millpond.logger_group import LoggerGroup
 from millpond.machine_check import check_memory
 from millpond.module_search import FoundModule
 from millpond.renderer_socket import Host, RendererConnection, RendererServer
 from millpond.reports import Reports
-from millpond.run_folder import RunFolder
 from millpond.segment import Segment
 from millpond.setup_frame import encode_experiment, make_setup
+from millpond.storage import Storage
 
 log = structlog.get_logger(__name__)
 
@@ -71,33 +75,34 @@ class Daemon:
     Args:
         config: What the operator wants.
         modules: Where each logger was found, in the order of the configuration.
-        folder: The run folder, locked.
         loop: The event loop.
         exit_when_done: Stop when every renderer has left and every result has its outcome.
+        is_replay: Take no renderer; deliver what waits on the disk, and stop.
     """
 
     def __init__(
         self,
         config: Config,
         modules: Sequence[FoundModule],
-        folder: RunFolder,
         loop: asyncio.AbstractEventLoop,
         *,
         exit_when_done: bool,
+        is_replay: bool = False,
     ) -> None:
         self.finished: asyncio.Future[None] = loop.create_future()
         self._config = config
         self._modules = modules
         self._experiment = encode_experiment(config)
-        self._setups: list[bytes] = []  # The first frame of each logger.
-        self._reports = Reports([logger.name for logger in config.loggers], folder)
+        self._reports = Reports([logger.name for logger in config.loggers])
+        self._storage = Storage(config, modules, loop, dispatch=self.dispatch, fail=self.fail)
         self._loop = loop
-        self._exit_when_done = exit_when_done
+        self._exit_when_done = exit_when_done or is_replay
+        self._is_replay = is_replay
         self._started_s = time.monotonic()
         self._segment: Segment | None = None
         self._layout: Layout | None = None
         self._supervisor: Supervisor | None = None
-        self._processes: dict[int, LoggerProcess] = {}
+        self._loggers: LoggerGroup | None = None
         self._events: deque[Event] = deque()
         self._is_dispatching = False
         self._timer: asyncio.TimerHandle | None = None
@@ -113,15 +118,20 @@ class Daemon:
             OSError: The socket cannot be made.
         """
         config = self._config
-        host = Host(
-            welcome=self._welcome,
-            dispatch=self.dispatch,
-            allow_uids=config.service.allow_uids,
-            renderers_max=config.service.renderers_max,
-        )
-        self._server = RendererServer(config.socket_path, self._loop, host)
-        if config.buffer.declared is not None:
-            self._open_pond(config.buffer.declared)
+        if not self._is_replay:
+            host = Host(
+                welcome=self._welcome,
+                dispatch=self.dispatch,
+                allow_uids=config.service.allow_uids,
+                renderers_max=config.service.renderers_max,
+            )
+            first = self._storage.renderer_last + 1
+            self._server = RendererServer(config.socket_path, self._loop, host, first_number=first)
+        channels = self._storage.channels_for(config.buffer.declared, is_replay=self._is_replay)
+        if channels is not None:
+            self._open_pond(channels)
+        elif self._is_replay:
+            self.stop()  # Nothing was ever published.
 
     def _open_pond(self, channels: tuple[Channel, ...]) -> None:
         """Make the shared memory and start the loggers, now that the channels are known.
@@ -139,34 +149,35 @@ class Daemon:
                 window_max=logger.max_in_window,
                 start_s=logger.start_s,
                 stop_s=logger.stop_s,
+                hang_s=logger.hang_s,
+                when_full=logger.when_full,
+                on_crash=logger.on_crash,
                 restart=RestartPolicy(**logger.restart.model_dump()),
             )
             for logger in config.loggers
         ]
         self._segment = Segment(layout, len(specs))
         self._layout = layout
-        self._setups = [
+        setups = [
             make_setup(config, logger, module, layout, self._experiment)
             for logger, module in enumerate(self._modules)
         ]
+        self._loggers = LoggerGroup(config, self._loop, self._segment, setups, self.dispatch)
         slots = SlotTable(slot_count, self._segment.want, self._segment.acks)
         self._supervisor = Supervisor(
             slots,
             slot_bytes=layout.slot_bytes,
             loggers=specs,
             drain_s=config.service.drain_s,
+            keep_s=config.disk.deadline_s,
+            recovered=self._storage.open(self._segment),
             exit_when_done=self._exit_when_done,
+            is_replay=self._is_replay,
             chance=random.random,
         )
-        log.info(
-            "pond opened",
-            slots=slot_count,
-            slot_bytes=layout.slot_bytes,
-            channels=[str(channel) for channel in channels],
-        )
-        for command in self._supervisor.start(self._loop.time()):
-            self._perform(command)
-        self._rearm()
+        shown = [str(channel) for channel in channels]
+        log.info("pond opened", slots=slot_count, slot_bytes=layout.slot_bytes, channels=shown)
+        self._carry_out(self._supervisor, self._supervisor.start(self._loop.time()))
 
     def _welcome(self, renderer: int, declared: Any) -> tuple[dict[str, Any], int]:
         """Decide on a renderer by its channels; the first one's are taken if there are none.
@@ -188,6 +199,8 @@ class Daemon:
                 self._open_pond(channels)
             except ValueError as error:
                 raise ChannelsRefused(str(error)) from None
+            except OSError as error:
+                raise MillpondError(f"the pond cannot be opened: {error}") from None
         assert self._layout is not None
         assert self._segment is not None
         if channels is not None and set(channels) != set(self._layout.channels):
@@ -206,13 +219,23 @@ class Daemon:
 
     def dispatch(self, event: Event) -> None:
         """Tell the supervisor what happened, and do what it says."""
+        match event:
+            case RendererJoined(renderer, pid):
+                self._storage.renderer_joined(renderer, pid)
+            case RendererLeft(renderer):
+                self._storage.renderer_left(renderer)
         self._events.append(event)
-        if self._is_dispatching or self._supervisor is None:
-            return
+        if not self._is_dispatching and self._supervisor is not None:
+            self._carry_out(self._supervisor, ())
+
+    def _carry_out(self, supervisor: Supervisor, commands: Iterable[Command]) -> None:
+        """Do these, and then what follows from what has happened meanwhile."""
         self._is_dispatching = True
         try:
+            for command in commands:
+                self._perform(command)
             while self._events:
-                for command in self._supervisor.handle(self._events.popleft(), self._loop.time()):
+                for command in supervisor.handle(self._events.popleft(), self._loop.time()):
                     self._perform(command)
         finally:
             self._is_dispatching = False
@@ -235,8 +258,10 @@ class Daemon:
 
     def _perform(self, command: Command) -> None:
         match command:
-            case SendJobs(logger, results):
-                self._processes[logger].send(b"".join([result.frame for result in results]))
+            case RecordPublished(results):
+                self._storage.published(results)
+            case RecordDelivered(logger, results):
+                self._storage.delivered(logger, results)
             case GrantSlots(renderer, slots):
                 self._tell(renderer, Kind.GRANT, pack_grants(slots))
             case TellHolders(renderer, text):
@@ -246,25 +271,40 @@ class Daemon:
             case EndRenderer(renderer, problem):
                 if (connection := self._connection(renderer)) is not None:
                     connection.end(problem)
-            case SpawnLogger(logger):
-                self._spawn(logger)
-            case CloseLogger(logger):
-                self._processes[logger].close_jobs()
-            case KillLogger(logger, why):
-                log.warning("killing logger", logger=self._name(logger), why=why)
-                self._processes[logger].kill()
-            case ReportReady(logger):
-                process = self._processes[logger]
-                log.info("logger ready", logger=self._name(logger), pid=process.pid)
+            case SendJobs() | SpawnLogger() | CloseLogger() | KillLogger() | ReportReady():
+                self._perform_on_logger(command)
+            case SpillResults() | CancelKeeping() | ReplayResults():
+                self._storage.perform(command)
+            case BuryResults() | ReportDead():
+                self._reports.dead(command)
+                self._storage.perform(command)
             case ReportExit():
                 self._reports.exit(command)
-            case ReportDead():
-                self._reports.dead(command)
+            case ReportSuspended():
+                self._reports.suspended(command)
+            case ReportResumed():
+                self._reports.resumed(command)
             case Finish():
-                if not self.finished.done():
-                    self.finished.set_result(None)
+                self._finish()
             case _:
                 assert_never(command)
+
+    def _perform_on_logger(
+        self, command: SendJobs | SpawnLogger | CloseLogger | KillLogger | ReportReady
+    ) -> None:
+        loggers = self._loggers
+        assert loggers is not None
+        match command:
+            case SendJobs(logger, results):
+                loggers.send(logger, results)
+            case SpawnLogger(logger):
+                loggers.spawn(logger)
+            case CloseLogger(logger):
+                loggers.close_one(logger)
+            case KillLogger(logger, why, dump):
+                loggers.kill(logger, why, dump=dump)
+            case ReportReady(logger):
+                loggers.report_ready(logger)
 
     def _tell(self, renderer: int, kind: Kind, body: bytes = b"") -> None:
         if (connection := self._connection(renderer)) is not None:
@@ -273,80 +313,42 @@ class Daemon:
     def _connection(self, renderer: int) -> RendererConnection | None:
         return None if self._server is None else self._server.connections.get(renderer)
 
-    # Loggers.
-
-    def _name(self, logger: int) -> str:
-        return self._config.loggers[logger].name
-
-    def _spawn(self, logger: int) -> None:
-        segment = self._segment
-        assert segment is not None
-        try:
-            process = LoggerProcess(
-                self._name(logger),
-                self._loop,
-                inherited=[
-                    segment.fd_read_only,
-                    segment.control_fd_read_only,
-                    segment.acks_fds[logger],
-                ],
-                setup=self._setups[logger],
-                on_frame=lambda frame: self._logger_said(logger, frame),
-                on_doorbell=lambda: self.dispatch(DoorbellRang(logger)),
-                on_exit=lambda cause: self._logger_exited(logger, cause),
-            )
-        except OSError as error:
-            self.dispatch(LoggerFailed(logger, f"cannot be started: {error}"))
-            self.dispatch(LoggerExited(logger, f"not started ({error.strerror})"))
-            return
-        self._processes[logger] = process
-        log.info("logger started", logger=self._name(logger), pid=process.pid)
-        self.dispatch(LoggerSpawned(logger, process.pid))
-
-    def _logger_said(self, logger: int, frame: Frame) -> None:
-        text = frame.body.decode(errors="replace")
-        if frame.kind == Kind.READY:
-            self.dispatch(LoggerReady(logger))
-        elif frame.kind == Kind.FAILED:
-            log.error("logger cannot be made", logger=self._name(logger), problem=text)
-            self.dispatch(LoggerFailed(logger, text))
-        elif frame.kind == Kind.RAISED:
-            self.dispatch(LoggerRaised(logger, frame.slot, frame.generation, text))
-        else:
-            log.error("ending logger", logger=self._name(logger), problem=f"frame of {frame.kind}")
-            self._processes[logger].kill()
-
-    def _logger_exited(self, logger: int, cause: str) -> None:
-        del self._processes[logger]
-        self.dispatch(LoggerExited(logger, cause))
-
     # The end.
 
     def stop(self) -> None:
         """Drain and end; called again, end at once."""
         if self._supervisor is None:
-            if not self.finished.done():
-                self.finished.set_result(None)
+            self._finish()
             return
         self._stops += 1
         again = self._stops > 1
         log.info("stopping now" if again else "stopping", drain_s=self._config.service.drain_s)
         self.dispatch(StopNow() if again else StopRequested())
 
+    def _finish(self) -> None:
+        if not self.finished.done():
+            self.finished.set_result(None)
+
     def fail(self, problem: BaseException) -> None:
         """End because of a bug of ours; nothing that follows could be trusted."""
         if not self.finished.done():
             self.finished.set_exception(problem)
 
+    def finish(self) -> dict[str, Any]:
+        """Close the books after an orderly end, and give the last status."""
+        self._storage.close(is_end=True)
+        return self.status()
+
     def close(self) -> None:
         """Let go of everything; no logger is left behind, whatever went wrong before."""
         self._supervisor = None  # What happens from now on has no consequences.
-        for process in self._processes.values():
-            process.kill()
+        if self._loggers is not None:
+            self._loggers.close()
         if self._timer is not None:
             self._timer.cancel()
         if self._server is not None:
             self._server.close()
+        self._storage.close(is_end=False)
         if self._segment is not None:
             self._segment.close()
 
@@ -373,7 +375,7 @@ class Daemon:
             "renderers": renderers,
             "loggers": loggers,
             "results": supervisor.results_count if supervisor else 0,
-            "unlisted": self._reports.unlisted,
+            "disk": self._storage.status(),
             "output_dir": os.fspath(self._config.output_dir),
             "socket": os.fspath(self._config.socket_path),
         }

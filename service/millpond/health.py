@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 SHUTDOWN_S: Final = 0.5  # A reader that does not read does not hold up the end.
 
 CONNECTIONS_MAX: Final = 32  # They must not eat the daemon's descriptors.
+NEARLY_FULL: Final = 0.9  # Of a spill: time to look, before results are lost.
 CONNECTING_S: Final = 0.01  # From the accept until a connection can be closed.
 
 Status = dict[str, Any]
@@ -101,10 +102,20 @@ def unready(status: Status) -> list[str]:
         problems.append("the daemon is draining")
     for name, logger in status["loggers"].items():
         if logger["state"] not in ("running", "down"):
-            # A traceback has lines, a reason is one.
-            why = f": {' '.join(logger['last_error'].split())}" if logger["last_error"] else ""
-            problems.append(f"logger '{name}' is {logger['state']}{why}")
+            problems.append(f"logger '{name}' is {logger['state']}{_why(logger)}")
+        elif logger["is_suspended"]:
+            problems.append(f"logger '{name}' cannot write{_why(logger)}")
+        used = status["disk"]["spill_bytes"].get(name, 0)
+        if used > NEARLY_FULL * status["disk"]["spill_max"]:
+            problems.append(f"the spill of logger '{name}' is nearly full: {used} bytes")
+    if status["disk"]["problem"]:
+        problems.append(f"the run folder: {status['disk']['problem']}")
     return problems
+
+
+def _why(logger: Status) -> str:
+    # A traceback has lines, a reason is one.
+    return f": {' '.join(logger['last_error'].split())}" if logger["last_error"] else ""
 
 
 class StatusCollector(Collector):
@@ -132,12 +143,19 @@ class StatusCollector(Collector):
         yield CounterMetricFamily(
             "millpond_results_total", "Results published.", value=status["results"]
         )
+        spill = GaugeMetricFamily("millpond_spill_bytes", "Bytes on the disk.", labels=["logger"])
+        for name, used in status["disk"]["spill_bytes"].items():
+            spill.add_metric([name], used)
+        yield spill
         yield from self._of_loggers(status["loggers"])
 
     def _of_loggers(self, loggers: dict[str, Any]) -> Iterator[Metric]:
         up = GaugeMetricFamily("millpond_logger_up", "1 when it takes jobs.", labels=["logger"])
         lag = GaugeMetricFamily(
             "millpond_logger_lag", "Results that it has not recorded yet.", labels=["logger"]
+        )
+        spilled = GaugeMetricFamily(
+            "millpond_logger_spilled", "Results that wait for it on the disk.", labels=["logger"]
         )
         restarts = CounterMetricFamily(
             "millpond_logger_restarts_total", "Times it was started again.", labels=["logger"]
@@ -149,8 +167,9 @@ class StatusCollector(Collector):
         )
         for name, logger in loggers.items():
             up.add_metric([name], float(logger["state"] == "running"))
-            lag.add_metric([name], logger["queued"] + logger["in_window"])
+            lag.add_metric([name], logger["queued"] + logger["in_window"] + logger["spilled"])
+            spilled.add_metric([name], logger["spilled"])
             restarts.add_metric([name], logger["restarts"])
             for outcome in ("published", "delivered", "dead"):
                 outcomes.add_metric([name, outcome], logger[outcome])
-        yield from (up, lag, restarts, outcomes)
+        yield from (up, lag, spilled, restarts, outcomes)

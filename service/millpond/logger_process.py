@@ -1,7 +1,8 @@
 """One process of one logger: its pipes, its descriptors, its end.
 
 Death is told by a pidfd.  Everything here is non-blocking; what does not fit the pipe waits in a
-buffer that is as bounded as the logger's window.
+buffer that is as bounded as the logger's window.  A process is gone when everything is that it
+has started: until then another one of the same logger would not be alone.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import ClassVar, Final
 
 import structlog
 
+from millpond.containment import end_adopted, is_anything_left, is_stopped
 from millpond.core.wire import Frame, FrameReader
 from millpond.errors import PeerError
 from millpond.logger_output import LineCapture
@@ -26,8 +29,17 @@ from millpond.logger_output import LineCapture
 # As much as an unprivileged process may ask for: thousands of jobs in one write.
 PIPE_BYTES: Final = 1024 * 1024
 READ_BYTES: Final = 64 * 1024
+# Between two looks at a process that a debugger has.
+TRACED_S: Final = 0.02
 # What was printed before the end is read at most this often, so that a flood ends.
 LAST_READS_MAX: Final = 64
+# Kept of its standard error: the stacks that a crash leaves.
+LAST_OUTPUT_CHARACTERS: Final = 8 * 1024
+# To write its stacks, before it is killed.
+DUMP_S: Final = 1.0
+# Looks at what it has started, which may fork while it is ended; 50 ms each, and a pause.
+ENDING_LOOKS: Final = 100
+ENDING_PAUSE_S: Final = 0.01
 
 log = structlog.get_logger(__name__)
 
@@ -40,13 +52,19 @@ class LoggerProcess:
         loop: The event loop.
         inherited: Descriptors for the child: segment, control, acks; in this order.
         setup: The first frame.
+        env: Its environment.
+        mark: The value of `containment.LOGGER_VARIABLE` in it, which no other process has.
         on_frame: Called with each frame of the logger.
         on_doorbell: Called when it has released results.
-        on_exit: Called once, after the process was reaped, with the cause.
+        on_exit: Called once, after the process was reaped, with the cause, and with the last lines
+            of its standard error, about `LAST_OUTPUT_CHARACTERS` of them.
 
     Raises:
         OSError: The process cannot be started.
     """
+
+    # Of this daemon, and not yet reaped.
+    _pids: ClassVar[set[int]] = set()
 
     def __init__(
         self,
@@ -55,11 +73,14 @@ class LoggerProcess:
         *,
         inherited: Sequence[int],
         setup: bytes,
+        env: Mapping[str, str],
+        mark: str,
         on_frame: Callable[[Frame], None],
         on_doorbell: Callable[[], None],
-        on_exit: Callable[[str], None],
+        on_exit: Callable[[str, str], None],
     ) -> None:
         self._name = name
+        self._mark = mark
         self._loop = loop
         self._on_frame = on_frame
         self._on_doorbell = on_doorbell
@@ -68,9 +89,12 @@ class LoggerProcess:
         self._is_closing = False
         self._frames = FrameReader()
         self._captures = {"stdout": LineCapture(), "stderr": LineCapture()}
+        self._last_lines: deque[str] = deque()
+        self._last_characters = 0
+        self._dump: asyncio.TimerHandle | None = None  # Until it is killed.
         self._open: set[int] = set()
         try:
-            self._spawn(inherited)
+            self._spawn(inherited, env)
         except OSError:
             self._close_all()
             raise
@@ -82,7 +106,7 @@ class LoggerProcess:
             loop.add_reader(fd, self._read_output, stream, fd)
         self.send(setup)
 
-    def _spawn(self, inherited: Sequence[int]) -> None:
+    def _spawn(self, inherited: Sequence[int], env: Mapping[str, str]) -> None:
         jobs_read, self._jobs_fd = self._pipe(writer_blocks=False)
         self._status_fd, status_write = self._pipe(reader_blocks=False)
         stdout, stdout_write = self._pipe(reader_blocks=False)
@@ -101,11 +125,18 @@ class LoggerProcess:
             stderr=stderr_write,
             pass_fds=passed,
             start_new_session=True,
+            env=env,
         )
         for fd in (jobs_read, status_write, stdout_write, stderr_write):
             self._close(fd)
-        self._pidfd = os.pidfd_open(self._process.pid)
+        try:
+            self._pidfd = os.pidfd_open(self._process.pid)
+        except OSError:
+            self._process.kill()
+            self._process.wait()
+            raise
         self._open.add(self._pidfd)
+        self._pids.add(self._process.pid)
 
     def _pipe(self, *, reader_blocks: bool = True, writer_blocks: bool = True) -> tuple[int, int]:
         reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -147,11 +178,23 @@ class LoggerProcess:
         if not self._unsent:
             self._close(self._jobs_fd)
 
-    def kill(self) -> None:
-        """End it at once; `on_exit` follows."""
-        if self._pidfd in self._open:  # Else its number may be that of another by now.
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+    def kill(self, *, dump: bool = False) -> None:
+        """End it; `on_exit` follows.
+
+        Args:
+            dump: Let it write the stacks of its threads first, for which it has `DUMP_S`.
+        """
+        if self._pidfd not in self._open:
+            return  # Its number may be that of another by now.
+        if not dump or is_stopped(self.pid):  # A process that is stopped writes nothing.
+            self._signal(signal.SIGKILL)
+        elif self._dump is None:
+            self._signal(signal.SIGABRT)
+            self._dump = self._loop.call_later(DUMP_S, self._signal, signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
 
     def _rang(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -194,10 +237,24 @@ class LoggerProcess:
     def _say(self, stream: str, lines: list[str]) -> None:
         for line in lines:
             log.info("logger says", logger=self._name, pid=self.pid, stream=stream, line=line)
+            if stream == "stderr":
+                self._keep(line)
+
+    def _keep(self, line: str) -> None:
+        lines = self._last_lines
+        lines.append(line)
+        self._last_characters += len(line) + 1
+        while self._last_characters > LAST_OUTPUT_CHARACTERS and len(lines) > 1:
+            self._last_characters -= len(lines.popleft()) + 1
 
     def _exited(self) -> None:
         # Its number is still its own until it is reaped: so end what it left behind first.
-        os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT)
+        try:
+            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT)
+        except BlockingIOError:  # A debugger has it, and is told of its end before us.
+            self._loop.remove_reader(self._pidfd)
+            self._loop.call_later(TRACED_S, self._exited)
+            return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         status = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
@@ -215,7 +272,21 @@ class LoggerProcess:
                     "logger output dropped", logger=self._name, stream=stream, bytes=dropped
                 )
         self._close_all()
-        self._on_exit(cause)
+        self._pids.discard(self.pid)
+        if self._dump is not None:
+            self._dump.cancel()
+        self._end_rest(cause, ENDING_LOOKS)
+
+    def _end_rest(self, cause: str, looks: int) -> None:
+        """End what it has started outside its process group, then tell of its exit."""
+        killed = end_adopted(self._mark, self._pids)
+        if killed:
+            log.warning("ended what a logger left", logger=self._name, pid=self.pid, count=killed)
+        # Its group was killed with it: those are ours now, to be reaped as soon as they have ended.
+        if looks > 1 and is_anything_left(self._mark, self._pids):
+            self._loop.call_later(ENDING_PAUSE_S, self._end_rest, cause, looks - 1)
+            return
+        self._on_exit(cause, "\n".join(self._last_lines))
 
     def _read_last(self, fd: int, read: Callable[[], bool]) -> None:
         reads = 0

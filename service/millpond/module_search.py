@@ -55,6 +55,11 @@ def check_modules(
     return found
 
 
+def logger_search_path(config: Path) -> list[str]:
+    """Where a logger process will find modules: here, what is installed, beside the config."""
+    return [str(Path.cwd()), *(folder for folder in sys.path if folder), str(config.parent)]
+
+
 def find_module(module: str, search_path: Sequence[str], base_dir: Path) -> FoundModule:
     """What a logger's ``module:`` stands for.
 

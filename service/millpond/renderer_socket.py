@@ -83,14 +83,17 @@ class RendererServer:
         path: Where to listen; whatever socket lies there is replaced.
         loop: The event loop.
         host: The daemon.
+        first_number: The number of the first renderer.
     """
 
-    def __init__(self, path: Path, loop: asyncio.AbstractEventLoop, host: Host) -> None:
+    def __init__(
+        self, path: Path, loop: asyncio.AbstractEventLoop, host: Host, *, first_number: int = 1
+    ) -> None:
         self.loop = loop
         self.host = host
         self.connections: dict[int, RendererConnection] = {}  # By number.
         self.faults = 0  # Connections that were ended for what they said.
-        self._next_number = 1
+        self._next_number = first_number
         self._path = path
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._listener.setblocking(False)

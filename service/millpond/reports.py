@@ -1,4 +1,4 @@
-"""What the supervisor has to say, as lines of the daemon's log and of the list of the dead."""
+"""What the supervisor has to say, as lines of the daemon's log."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from typing import Final
 
 import structlog
 
-from millpond.core.commands import ReportDead, ReportExit
+from millpond.core.commands import (
+    BuryResults,
+    ReportDead,
+    ReportExit,
+    ReportResumed,
+    ReportSuspended,
+)
 from millpond.core.logger_record import brief
-from millpond.run_folder import RunFolder
 
 IDS_SHOWN_MAX: Final = 10  # In one line of the log; the list of the dead has them all.
 TRACEBACKS_MAX: Final = (
@@ -24,13 +29,10 @@ class Reports:
 
     Args:
         names: The loggers' names, in the order of the configuration.
-        folder: Where the list of the dead is.
     """
 
-    def __init__(self, names: Sequence[str], folder: RunFolder) -> None:
+    def __init__(self, names: Sequence[str]) -> None:
         self._names = names
-        self._folder = folder
-        self.unlisted = 0  # The dead that the list lacks.
         self._told: set[tuple[str, str]] = set()  # Problems whose traceback is in the log.
 
     def exit(self, report: ReportExit) -> None:
@@ -49,16 +51,26 @@ class Reports:
             restart_s = round(report.restart_s, 3)
             log.warning("logger ended", logger=name, cause=report.cause, restart_s=restart_s)
 
-    def dead(self, report: ReportDead) -> None:
-        """Results will never reach a logger.
+    def suspended(self, report: ReportSuspended) -> None:
+        """A logger cannot write, and it is not the fault of a result."""
+        log.error(
+            "logger cannot write",
+            logger=self._names[report.logger],
+            problem=report.problem,
+            probe_s=report.probe_s,
+        )
 
-        All are in the list of the dead; the log has some ids, and each traceback once.
-        """
+    def resumed(self, report: ReportResumed) -> None:
+        """It can again."""
+        log.warning("logger writes again", logger=self._names[report.logger])
+
+    def dead(self, report: ReportDead | BuryResults) -> None:
+        """Results will never reach a logger: some ids, and each traceback once."""
         name = self._names[report.logger]
         ids = [result.id for result in report.results]
         problem = brief(report.problem)
         if problem != report.problem.strip() and self._is_new(name, problem):
-            log.error("logger raised", logger=name, result=ids[0], traceback=report.problem)
+            log.error("logger failed", logger=name, result=ids[0], traceback=report.problem)
         log.error(
             "results lost",
             logger=name,
@@ -67,11 +79,6 @@ class Reports:
             ids=[*ids[:IDS_SHOWN_MAX], *(["..."] if len(ids) > IDS_SHOWN_MAX else [])],
             problem=problem,
         )
-        try:
-            self._folder.list_dead(name, report.results, report.reason, problem)
-        except OSError as error:
-            self.unlisted += len(ids)
-            log.error("list of lost results not written", problem=str(error), ids=ids)
 
     def _is_new(self, name: str, problem: str) -> bool:
         if (name, problem) in self._told or len(self._told) >= TRACEBACKS_MAX:

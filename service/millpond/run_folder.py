@@ -1,4 +1,4 @@
-"""The folder of a run: one daemon at a time, and the list of what was lost."""
+"""The folder of a run: one daemon at a time."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ import contextlib
 import fcntl
 import os
 import socket
-import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-import orjson
-
-from millpond.core.deliveries import Result
 from millpond.errors import MillpondError
 
 LOCK_NAME: Final = "millpond.lock"
-DEAD_NAME: Final = "dead.jsonl"
+LEDGER_NAME: Final = "ledger"
 
 
 class AlreadyRunning(MillpondError):
@@ -53,46 +48,9 @@ class RunFolder:
             ) from None
         os.ftruncate(self._lock_fd, 0)
         os.write(self._lock_fd, f"{os.getpid()}\n".encode())
-        self._dead_fd: int | None = None
-
-    def list_dead(self, logger: str, results: Iterable[Result], reason: str, problem: str) -> None:
-        """Append a line for each result that a logger will never get.
-
-        Raises:
-            OSError: They cannot be written; none of them is in the list.
-        """
-        if self._dead_fd is None:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._dead_fd = os.open(self.folder / DEAD_NAME, flags, 0o644)
-        at = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        lines = b"".join(
-            orjson.dumps(
-                {
-                    "id": result.id,
-                    "logger": logger,
-                    "reason": reason,
-                    "problem": problem,
-                    "renderer": result.renderer,
-                    "sequence": result.sequence,
-                    "at": at,
-                },
-                option=orjson.OPT_APPEND_NEWLINE,
-            )
-            for result in results
-        )
-        size_bytes = os.fstat(self._dead_fd).st_size
-        view = memoryview(lines)
-        try:
-            while view:  # The last bytes of a disk take a part of them.
-                view = view[os.write(self._dead_fd, view) :]
-        except OSError:
-            os.ftruncate(self._dead_fd, size_bytes)
-            raise
 
     def close(self) -> None:
         """Give the folder back."""
-        if self._dead_fd is not None:
-            os.close(self._dead_fd)
         os.close(self._lock_fd)
 
 
@@ -115,3 +73,25 @@ def refuse_live_socket(path: Path) -> None:
         except OSError:
             pass  # Its backlog is full, it is not ours, or of another type: somebody is there.
     raise AlreadyRunning(f"another program serves {path}; stop it, or set service.socket")
+
+
+def spill_folders(spill: Path) -> list[Path]:
+    """The folders of loggers for which something waits.
+
+    Args:
+        spill: Where the spills of a run are; it may be missing.
+    """
+    try:
+        return [folder for folder in spill.iterdir() if any(folder.glob("*.seg"))]
+    except OSError:
+        return []
+
+
+def has_files(run: Path) -> bool:
+    """Whether loggers have written in a run folder.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    ours = {LOCK_NAME, LEDGER_NAME}
+    return any(path.name not in ours and not path.is_socket() for path in run.iterdir())

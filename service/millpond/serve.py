@@ -14,6 +14,7 @@ import structlog
 import uvloop
 
 from millpond.config.model import Config
+from millpond.containment import end_strays, run_mark
 from millpond.daemon import Daemon, fail_loudly
 from millpond.module_search import FoundModule
 from millpond.run_folder import RunFolder, refuse_live_socket
@@ -26,8 +27,20 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 log = structlog.get_logger(__name__)
 
 
-def serve(config: Config, modules: Sequence[FoundModule], *, exit_when_done: bool) -> int:
+def serve(
+    config: Config,
+    modules: Sequence[FoundModule],
+    *,
+    exit_when_done: bool = False,
+    is_replay: bool = False,
+) -> int:
     """Run until told to stop, and return the exit code: 1 when a result was lost.
+
+    Args:
+        config: What the operator wants.
+        modules: Where each logger was found, in the order of the configuration.
+        exit_when_done: Stop when every renderer has left and every result has its outcome.
+        is_replay: Take no renderer; deliver what waits on the disk, and stop.
 
     Raises:
         AlreadyRunning: Another daemon has the run folder or a socket.
@@ -37,12 +50,16 @@ def serve(config: Config, modules: Sequence[FoundModule], *, exit_when_done: boo
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, *STOP_SIGNALS})
     raise_descriptor_limit()
-    with contextlib.closing(RunFolder(config.output_dir)) as folder:
+    with contextlib.closing(RunFolder(config.output_dir)):
         for path in (config.socket_path, config.health_socket_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             refuse_live_socket(path)
+        # Of a daemon that was killed: its loggers may still write what was in their pipes.
+        if killed := end_strays(run_mark(config.output_dir)):
+            log.warning("processes of an earlier daemon were left, and killed", count=killed)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            status = runner.run(_run(config, modules, folder, exit_when_done=exit_when_done))
+            daemon = _run(config, modules, exit_when_done=exit_when_done, is_replay=is_replay)
+            status = runner.run(daemon)
     with contextlib.suppress(OSError):  # The exit code tells it too.
         sys.stdout.write(summary(status))
         sys.stdout.flush()
@@ -51,10 +68,10 @@ def serve(config: Config, modules: Sequence[FoundModule], *, exit_when_done: boo
 
 
 async def _run(
-    config: Config, modules: Sequence[FoundModule], folder: RunFolder, *, exit_when_done: bool
+    config: Config, modules: Sequence[FoundModule], *, exit_when_done: bool, is_replay: bool
 ) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
-    daemon = Daemon(config, modules, folder, loop, exit_when_done=exit_when_done)
+    daemon = Daemon(config, modules, loop, exit_when_done=exit_when_done, is_replay=is_replay)
     loop.set_exception_handler(lambda _, context: fail_loudly(daemon, context))
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # As with nohup.
@@ -76,7 +93,7 @@ async def _run(
             await _wait_finished(daemon)
         finally:
             await health.close()
-        return daemon.status()
+        return daemon.finish()
     finally:
         daemon.close()
         # From here to the exit nothing is left that a signal could cut short, but the summary.
@@ -100,7 +117,8 @@ def summary(status: dict[str, Any]) -> str:
     """What became of every result, a line for each logger."""
     rows = [
         f"{name}: {row['published']} published = {row['delivered']} delivered"
-        f" + {row['dead']} dead + {row['queued'] + row['in_window']} left"
+        f" + {row['dead']} dead + {row['spilled']} on the disk"
+        + (f" + {left} left" if (left := row["queued"] + row["in_window"]) else "")
         for name, row in status["loggers"].items()
     ]
     rows += [
@@ -108,9 +126,12 @@ def summary(status: dict[str, Any]) -> str:
         for name, row in status["loggers"].items()
         if row["ended_badly"]
     ]
-    if status["unlisted"]:
-        rows.append(f"{status['unlisted']} of the lost ones could not be listed: see the log")
-    if sum(row["dead"] for row in status["loggers"].values()) > status["unlisted"]:
+    if any(row["spilled"] for row in status["loggers"].values()):
+        rows.append("what is on the disk goes to its logger when this configuration is run again")
+    unlisted = status["disk"]["unlisted"]
+    if unlisted:
+        rows.append(f"{unlisted} of the lost ones could not be listed: see the log")
+    if sum(row["dead"] for row in status["loggers"].values()) > unlisted:
         rows.append(f"the lost ones are listed in {status['output_dir']}/dead.jsonl")
     return "".join(f"{row}\n" for row in rows or ["no renderer came; nothing was published"])
 

@@ -16,7 +16,7 @@ import pytest
 from system.harness import SMALL, Daemon
 
 import millpond
-from millpond.cli import logger_search_path, status_text
+from millpond.cli import status_text
 
 ARRAYS: dict[str, Any] = {
     "rgb": np.zeros((3, 16, 16), np.float32),
@@ -60,7 +60,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 def test_help_lists_the_commands_and_their_options() -> None:
     text = command("--help").stdout
-    for name in ("run", "check", "status", "--version"):
+    for name in ("run", "check", "status", "verify", "dead", "replay", "--version"):
         assert name in text
     text = command("run", "--help").stdout
     for name in ("CONFIG", "--exit-when-done", "--set"):
@@ -157,7 +157,7 @@ def test_the_status_is_told_to_people_and_to_scripts(daemon: Daemon) -> None:
         head, row = done.stdout.splitlines()
         assert head.startswith(f"test: running, pid {pid}, up ")
         assert head.endswith(" s, 3 results, 8 of 8 slots free, renderers: 0")
-        assert row == "  null: running, 3 delivered, 0 waiting, 0 dead, 0 restarts"
+        assert row == "  null: running, 3 delivered, 0 waiting, 0 on the disk, 0 dead, 0 restarts"
     now = json.loads(command("status", daemon.run, "--json").stdout)
     assert now["pid"] == pid
     assert now["loggers"]["null"]["delivered"] == 3
@@ -166,7 +166,9 @@ def test_the_status_is_told_to_people_and_to_scripts(daemon: Daemon) -> None:
 
 
 def test_the_status_of_a_bad_day_names_the_last_error() -> None:
-    logger = {"queued": 4, "in_window": 3, "delivered": 2, "dead": 5, "restarts": 1}
+    logger = {"queued": 4, "in_window": 3, "delivered": 2, "dead": 5, "restarts": 1, "spilled": 6}
+    csv = {**logger, "state": "fatal", "is_suspended": False, "last_error": "crash(SIGSEGV)"}
+    disk = {**logger, "state": "running", "is_suspended": True, "last_error": "No space left"}
     now = {
         "name": "demo",
         "state": "degraded",
@@ -175,11 +177,14 @@ def test_the_status_of_a_bad_day_names_the_last_error() -> None:
         "results": 14,
         "slots": {"free": 0, "total": 8},
         "renderers": [{}, {}],
-        "loggers": {"csv": {**logger, "state": "fatal", "last_error": "crash(SIGSEGV)"}},
+        "loggers": {"csv": csv, "json": disk},
     }
     assert status_text(now) == (
         "demo: degraded, pid 7, up 62 s, 14 results, 0 of 8 slots free, renderers: 2\n"
-        "  csv: fatal, 2 delivered, 7 waiting, 5 dead, 1 restarts, last error: crash(SIGSEGV)"
+        "  csv: fatal, 2 delivered, 7 waiting, 6 on the disk, 5 dead, 1 restarts, "
+        "last error: crash(SIGSEGV)\n"
+        "  json: running, cannot write, 2 delivered, 7 waiting, 6 on the disk, 5 dead, 1 restarts, "
+        "last error: No space left"
     )
 
 
@@ -195,7 +200,7 @@ def test_a_run_ends_when_its_work_is_done(tmp_path: Path) -> None:
         log = daemon.wait_exit(code=0)
     finally:
         daemon.end()
-    assert log.endswith("null: 1 published = 1 delivered + 0 dead + 0 left\n")
+    assert log.endswith("null: 1 published = 1 delivered + 0 dead + 0 on the disk\n")
 
 
 def test_a_machine_that_fails_the_daemon_is_70_in_one_line(tmp_path: Path) -> None:
@@ -205,12 +210,3 @@ def test_a_machine_that_fails_the_daemon_is_70_in_one_line(tmp_path: Path) -> No
     log = daemon.wait_exit(code=70)
     assert "millpond: [Errno " in log
     assert "Traceback" not in log
-
-
-def test_modules_are_found_here_where_they_are_installed_and_beside_the_file(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    first, *installed, last = logger_search_path(Path("configs/pond.yaml"))
-    assert (first, last) == (str(tmp_path), "configs")
-    assert installed == [folder for folder in sys.path if folder]

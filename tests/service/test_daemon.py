@@ -11,6 +11,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,31 @@ from millpond.config.model import Config
 from millpond.core.wire import PROTOCOL_VERSION, Kind, pack
 from millpond.daemon import Daemon, fail_loudly
 from millpond.errors import DaemonUnreachable
+from millpond.ledger_previous import Previous
 from millpond.module_search import check_modules
 from millpond.run_folder import RunFolder
 
 WATCHDOG_S = 60.0
 CHANNELS = {"loss": ((), "float32")}
+LOSS = {"loss": {"shape": [], "dtype": "float32"}}
+SLOW = """
+import pathlib, time
+
+class Logger:
+    def __init__(self, root_dir, result_buffer, config):
+        self.root = pathlib.Path(root_dir)
+        self.buffer = result_buffer
+
+    def log(self, item):
+        while not (self.root.parent / "go").exists():
+            time.sleep(0.01)
+        loss = float(self.buffer[item["result_ix"]]["loss"])
+        with (self.root / "recorded").open("a") as file:
+            file.write(f"{item['id']}={loss}\\n")
+
+    def end(self):
+        pass
+"""
 pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
 
 
@@ -59,7 +80,9 @@ class House:
         )
         return load(path, environ={})
 
-    def open(self, *, exit_when_done: bool = False, **sections: Any) -> Daemon:
+    def open(
+        self, *, exit_when_done: bool = False, is_replay: bool = False, **sections: Any
+    ) -> Daemon:
         config = self.config(**sections)
         modules = check_modules(config)
         folder = RunFolder(config.output_dir)
@@ -67,9 +90,9 @@ class House:
         daemon = Daemon(
             config,
             [modules[logger.name] for logger in config.loggers],
-            folder,
             loop,
             exit_when_done=exit_when_done,
+            is_replay=is_replay,
         )
         loop.set_exception_handler(lambda _, context: fail_loudly(daemon, context))
         daemon.start()
@@ -88,7 +111,11 @@ class House:
         for daemon, folder in self._daemons:
             daemon.close()
             folder.close()
-        await until(lambda: not any(daemon._processes for daemon, _ in self._daemons))
+        for daemon, _ in self._daemons:
+            loggers = daemon._loggers
+            if loggers is not None and loggers._guard._process.returncode is None:
+                await until(lambda loggers=loggers: not loggers._processes)  # type: ignore[misc]
+                loggers.close()  # And the guard, which waited for them.
 
 
 @pytest.fixture
@@ -110,7 +137,14 @@ async def renderer(house: House, channels: Any = CHANNELS) -> AsyncIterator[mill
 
 def children() -> list[psutil.Process]:
     running = psutil.Process().children(recursive=True)
-    return [child for child in running if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in running if is_logger(child)]
+
+
+def is_logger(child: psutil.Process) -> bool:
+    """Not the guard, and not what ends just now."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(child.cmdline()) and "millpond.guard" not in child.cmdline()
+    return False
 
 
 async def test_without_channels_it_waits_for_a_renderer_and_a_stop_ends_it_at_once(
@@ -211,7 +245,7 @@ async def test_nested_channels_do_not_end_the_daemon(house: House) -> None:
 async def test_a_logger_that_cannot_be_started_is_a_logger_that_ended(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    monkeypatch.setattr("millpond.logger_process.sys", SimpleNamespace(executable="/nowhere/x"))
     channels = {"loss": {"shape": [], "dtype": "float32"}}
     restart = {"delay_s": 0.01}
     daemon = house.open(
@@ -237,6 +271,67 @@ async def test_closing_leaves_no_logger_and_no_socket(house: House) -> None:
     assert not house.socket.exists()
     assert not children()
     house.forget()
+
+
+async def test_a_daemon_that_only_replays_listens_to_nobody_and_ends_when_nothing_waits(
+    house: House,
+) -> None:
+    two = {"logger_modules": ["null", {"module": "null", "name": "second"}]}
+    for sections in ({}, {"buffer": {"slots": 4, "channels": LOSS}, "logging": two}):
+        daemon = house.open(is_replay=True, **sections)
+        assert not house.socket.exists()
+        async with asyncio.timeout(WATCHDOG_S):
+            await daemon.finished
+        assert daemon.finish()["results"] == 0
+        await house.close()
+        house.forget()
+
+
+async def test_what_is_left_at_the_end_waits_on_the_disk_for_the_next_daemon(
+    house: House, tmp_path: Path
+) -> None:
+    """The first one has no time to drain, and spills; the second one delivers all of it."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    sections = {
+        "logging": {"logger_modules": ["./slow.py"]},
+        "service": {"drain_s": 0},
+        "buffer": {"slots": 8},
+    }
+    first = house.open(**sections)
+    async with renderer(house) as pond:
+        for number in range(6):
+            await asyncio.to_thread(pond.publish, f"{number}", {}, loss=float(number))
+        await asyncio.to_thread(pond.flush)
+    first.stop()
+    async with asyncio.timeout(WATCHDOG_S):
+        await first.finished
+    row = first.finish()["loggers"]["slow"]
+    assert row["spilled"] == 6 - row["delivered"] > 0
+    await house.close()
+    house.forget()
+    (tmp_path / "go").touch()
+    second = house.open(is_replay=True, **sections)  # It knows the channels from the first one.
+    async with asyncio.timeout(WATCHDOG_S):
+        await second.finished
+    row = second.finish()["loggers"]["slow"]
+    assert (row["spilled"], row["dead"]) == (0, 0)
+    recorded = (tmp_path / "run" / "recorded").read_text().split()
+    assert sorted(set(recorded)) == [f"{number}={float(number)}" for number in range(6)]
+
+
+async def test_the_numbers_of_renderers_go_on_in_the_next_daemon(house: House) -> None:
+    for last in (1, 2):
+        daemon = house.open(buffer={"slots": 4})
+        async with renderer(house) as pond:
+            await asyncio.to_thread(pond.publish, "same", {}, loss=0.0)
+            await asyncio.to_thread(pond.flush)
+        daemon.stop()
+        async with asyncio.timeout(WATCHDOG_S):
+            await daemon.finished
+        daemon.finish()
+        assert Previous.read(house.socket.parent, []).renderer_last == last
+        await house.close()
+        house.forget()
 
 
 async def test_a_bug_ends_the_daemon_and_other_complaints_of_the_loop_do_not(

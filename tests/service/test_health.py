@@ -91,6 +91,30 @@ def test_a_daemon_that_waits_for_its_first_renderer_is_ready() -> None:
     assert unready(status_example(state="waiting", loggers={})) == []
 
 
+def test_a_logger_that_cannot_write_is_not_ready() -> None:
+    row = logger_row(is_suspended=True, last_error="No space left on device")
+    status = status_example(loggers={"csv": row})
+    assert unready(status) == ["logger 'csv' cannot write: No space left on device"]
+
+
+def test_a_spill_is_told_before_it_is_full() -> None:
+    status = status_example()
+    most = status["disk"]["spill_max"]
+    status["disk"]["spill_bytes"]["csv"] = int(0.9 * most)
+    assert unready(status) == []
+    status["disk"]["spill_bytes"]["csv"] = int(0.91 * most)
+    assert unready(status) == [
+        f"the spill of logger 'csv' is nearly full: {int(0.91 * most)} bytes"
+    ]
+
+
+def test_a_run_folder_that_cannot_be_written_is_not_ready() -> None:
+    status = status_example()
+    status["disk"]["problem"] = "no room for more lines: No space left on device"
+    problem = "the run folder: no room for more lines: No space left on device"
+    assert unready(status) == [problem]
+
+
 def test_every_reason_is_one_line() -> None:
     loggers = {"csv": logger_row(state="backoff", last_error="Traceback:\n  boom\nlogger 'x'")}
     (problem,) = unready(status_example(loggers=loggers))
@@ -107,6 +131,8 @@ async def test_the_status_is_shown_whole_and_as_it_is_now(tmp_path) -> None:
 
 async def test_the_metrics_are_prometheus_and_say_what_the_status_says(tmp_path) -> None:
     async with serving(tmp_path / "h") as asked:
+        asked.status["loggers"]["image"]["spilled"] = 5
+        asked.status["disk"]["spill_bytes"]["image"] = 4096
         _, kind, _ = await asked.get("/metrics")
         assert kind.startswith("text/plain; version=")
         assert await asked.metrics() == {
@@ -119,7 +145,11 @@ async def test_the_metrics_are_prometheus_and_say_what_the_status_says(tmp_path)
             ("millpond_logger_up", "csv"): 1,
             ("millpond_logger_up", "image"): 1,
             ("millpond_logger_lag", "csv"): 3,
-            ("millpond_logger_lag", "image"): 3,
+            ("millpond_logger_lag", "image"): 8,  # What is on the disk too.
+            ("millpond_spill_bytes", "csv"): 0,
+            ("millpond_spill_bytes", "image"): 4096,
+            ("millpond_logger_spilled", "csv"): 0,
+            ("millpond_logger_spilled", "image"): 5,
             ("millpond_logger_restarts_total", "csv"): 0,
             ("millpond_logger_restarts_total", "image"): 2,
             ("millpond_logger_results_total", "csv", "published"): 10,

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,15 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
+from millpond.containment import become_subreaper
 from millpond.core.layout import Channel, plan
 from millpond.core.wire import Frame, Kind, pack
-from millpond.logger_process import PIPE_BYTES, LoggerProcess
+from millpond.logger_process import (
+    DUMP_S,
+    LAST_OUTPUT_CHARACTERS,
+    PIPE_BYTES,
+    LoggerProcess,
+)
 from millpond.segment import Segment
 
 WATCHDOG_S = 60.0
@@ -56,6 +64,9 @@ class Logger:
 """
 
 
+numbers = itertools.count(1)
+
+
 async def until(condition: Callable[[], Any]) -> None:
     end_s = asyncio.get_running_loop().time() + WATCHDOG_S
     while not condition():
@@ -72,6 +83,7 @@ class Nest:
         self.frames: list[Frame] = []
         self.rings = 0
         self.exits: list[str] = []
+        self.last_output = ""
         self._processes: list[LoggerProcess] = []
 
     def start(self, begin: str = "pass", *, setup: bytes | None = None) -> LoggerProcess:
@@ -91,6 +103,7 @@ class Nest:
             **LAYOUT.to_json(),
         }
         segment = self.segment
+        mark = f"tested:{os.getpid()}.{next(numbers)}"
         process = LoggerProcess(
             "tested",
             asyncio.get_running_loop(),
@@ -98,13 +111,19 @@ class Nest:
             setup=pack(Kind.SETUP, json.dumps(said).encode()) if setup is None else setup,
             on_frame=self.frames.append,
             on_doorbell=self._rang,
-            on_exit=self.exits.append,
+            env={**os.environ, "MILLPOND_LOGGER": mark},
+            mark=mark,
+            on_exit=self._exited,
         )
         self._processes.append(process)
         return process
 
     def _rang(self) -> None:
         self.rings += 1
+
+    def _exited(self, cause: str, last_output: str) -> None:
+        self.exits.append(cause)
+        self.last_output = last_output
 
     async def ready(self) -> None:
         await until(lambda: self.frames)
@@ -176,7 +195,7 @@ async def test_a_logger_says_that_it_is_ready_and_rings_when_it_has_recorded(nes
     process.send(job("a", slot=2) + job("b", slot=5))
     await until(lambda: nest.segment.acks[0][5] == 1)
     await until(lambda: nest.rings)
-    assert list(nest.segment.acks[0]) == [0, 0, 1, 0, 0, 1, 0, 0]
+    assert list(nest.segment.acks[0])[:8] == [0, 0, 1, 0, 0, 1, 0, 0]
     process.close_jobs()
     assert await nest.exited() == "exit(0)"
     assert (nest.folder / "ids").read_text() == "a\nb\n"
@@ -305,6 +324,7 @@ async def test_somebody_who_keeps_the_pipes_open_delays_nothing_and_hides_nothin
     nest: Nest,
 ) -> None:
     """A child in a session of its own outlives the logger; what was printed is in the log."""
+    become_subreaper(is_one=False)  # Else it would come to us, and be ended.
     with capture_logs() as logs:
         nest.start(
             "child = subprocess.Popen(['sleep', '1000'], start_new_session=True,\n"
@@ -322,7 +342,192 @@ async def test_somebody_who_keeps_the_pipes_open_delays_nothing_and_hides_nothin
     assert said(logs) == [("stdout", "a line"), ("stdout", "half a line")]
 
 
+# What it starts.
+
+
+@pytest.fixture
+def subreaper() -> Iterator[None]:
+    become_subreaper()
+    yield
+    become_subreaper(is_one=False)
+
+
+@on_uvloop
+@pytest.mark.usefixtures("subreaper")
+@pytest.mark.parametrize("lives", [True, False])
+async def test_what_left_its_session_ends_with_it_too(nest: Nest, lives: bool) -> None:
+    """It may have ended by itself already, or not: in the end it is gone, and was reaped."""
+    end = "os.wait()" if not lives else "pass"
+    nest.start(
+        f"if os.fork() == 0:\n"
+        f"    os.setsid()\n"
+        f"    child = subprocess.Popen(['sleep', '{1000 if lives else 0}'])\n"
+        f"    {end}\n"
+        f"    (self.root / 'child').write_text(f'{{child.pid}}\\n')\n"
+        f"    os._exit(0)\n"
+        f"while not (self.root / 'child').exists():\n"
+        f"    time.sleep(0.01)\n"
+        f"os._exit(0)"
+    )
+    child = await nest.read_pid("child")
+    assert await nest.exited() == "exit(0)"
+    assert not psutil.pid_exists(child)
+    assert not psutil.Process().children()
+
+
+@on_uvloop
+@pytest.mark.usefixtures("subreaper")
+async def test_the_end_of_one_logger_leaves_the_others_alone(nest: Nest) -> None:
+    begin = (
+        "child = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+        "(self.root / f'child{os.getpid()}').write_text(f'{child.pid}\\n')"
+    )
+    first = nest.start(begin)
+    await nest.ready()
+    nest.frames.clear()
+    second = nest.start(begin)
+    await nest.ready()
+    second.kill()
+    assert await nest.exited() == "crash(SIGKILL)"
+    assert not psutil.pid_exists(await nest.read_pid(f"child{second.pid}"))
+    assert psutil.pid_exists(await nest.read_pid(f"child{first.pid}"))
+    first.send(job("late"))
+    nest.want(1)
+    first.close_jobs()
+    await until(lambda: len(nest.exits) == 2)
+    assert nest.exits[1] == "exit(0)"
+    assert not psutil.Process().children()
+
+
+@on_uvloop
+@pytest.mark.usefixtures("subreaper")
+async def test_a_fork_bomb_ends_before_the_exit_is_told(nest: Nest) -> None:
+    """Each of them leaves its session and forks; there are as many as the bomb has charges."""
+    nest.start(
+        "def bomb(charges):\n"
+        "    if os.fork() == 0:\n"
+        "        os.setsid()\n"
+        "        for _ in range(charges):\n"
+        "            bomb(charges - 1)\n"
+        "        time.sleep(1000)\n"
+        "        os._exit(0)\n"
+        "bomb(5)\n"
+        "os._exit(0)"
+    )
+    assert await nest.exited() == "exit(0)"
+    assert not psutil.Process().children(recursive=True)
+
+
+@on_uvloop
+async def test_a_logger_has_the_descriptors_that_it_needs_and_leaves_none_to_others(
+    nest: Nest,
+) -> None:
+    """What it has is what it was given, or a mapping of that; its children have the usual three."""
+    process = nest.start(
+        "def targets(numbers):\n"
+        "    return {os.readlink(f'/proc/self/fd/{number}') for number in numbers}\n"
+        "given = targets([0, 1, 2, *sys.argv[1:]])\n"
+        "mine = [number for number in os.listdir('/proc/self/fd')\n"
+        "        if os.path.exists(f'/proc/self/fd/{number}')]\n"
+        "code = \"import os; print(sorted(map(int, os.listdir('/proc/self/fd')))[:-1])\"\n"
+        "theirs = subprocess.run([sys.executable, '-c', code], close_fds=False,\n"
+        "                        stdout=subprocess.PIPE, text=True).stdout.strip()\n"
+        "(self.root / 'result').write_text(f'{targets(mine) - given} {len(given)} {theirs}')"
+    )
+    process.close_jobs()
+    assert await nest.exited() == "exit(0)"
+    assert (nest.folder / "result").read_text() == "set() 9 [0, 1, 2]"
+
+
+# The end that is asked for.
+
+HANGING = "print('begun', flush=True)\nwhile True: time.sleep(0.1)"
+
+
+@both_loops
+async def test_a_hanging_logger_leaves_its_stacks(nest: Nest) -> None:
+    process = nest.start(
+        "import threading\n"
+        "def other_thread(): threading.Event().wait()\n"
+        "threading.Thread(target=other_thread, daemon=True).start()\n"
+        "(self.root / 'child').write_text('1\\n')\n" + HANGING
+    )
+    await nest.read_pid("child")
+    process.kill(dump=True)
+    process.kill(dump=True)
+    assert await nest.exited() == "crash(SIGABRT)"
+    assert nest.last_output.startswith("Fatal Python error: Aborted\n")
+    assert "in other_thread" in nest.last_output
+    assert " in begin\n" in nest.last_output
+
+
+@on_uvloop
+@pytest.mark.parametrize("how", ["ignores", "stopped"])
+async def test_one_that_cannot_leave_its_stacks_is_killed(nest: Nest, how: str) -> None:
+    process = nest.start(
+        "signal.signal(signal.SIGABRT, signal.SIG_IGN)\n"
+        "(self.root / 'child').write_text('1\\n')\n" + HANGING
+    )
+    await nest.read_pid("child")
+    if how == "stopped":
+        os.kill(process.pid, signal.SIGSTOP)
+        await until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+    begun_s = time.monotonic()
+    process.kill(dump=True)
+    assert await nest.exited() == "crash(SIGKILL)"
+    assert (time.monotonic() - begun_s >= DUMP_S) == (how == "ignores")
+
+
+@on_uvloop
+async def test_an_end_at_once_does_not_wait_for_the_stacks(nest: Nest) -> None:
+    process = nest.start(
+        "signal.signal(signal.SIGABRT, signal.SIG_IGN)\n"
+        "(self.root / 'child').write_text('1\\n')\n" + HANGING
+    )
+    await nest.read_pid("child")
+    process.kill(dump=True)
+    process.kill()
+    assert await nest.exited() == "crash(SIGKILL)"
+    assert process._dump is not None
+    assert process._dump.cancelled()
+
+
 # What it prints.
+
+
+@on_uvloop
+async def test_the_last_lines_on_standard_error_are_told_with_the_exit(nest: Nest) -> None:
+    nest.start(
+        "for n in range(400): print(f'{n:04}' + 'x' * 95, file=sys.stderr)\n"
+        "print('the cause\x1b[0m', file=sys.stderr)\nprint('elsewhere')\nos._exit(1)"
+    )
+    assert await nest.exited() == "exit(1)"
+    lines = nest.last_output.split("\n")
+    assert lines[-1] == "the cause\\x1b[0m"
+    assert lines[-2].startswith("0399x")
+    assert LAST_OUTPUT_CHARACTERS - 100 <= len(nest.last_output) <= LAST_OUTPUT_CHARACTERS
+
+
+@on_uvloop
+async def test_a_flood_of_output_starves_nobody_and_is_not_kept(nest: Nest) -> None:
+    with capture_logs() as logs:
+        flooding = nest.start("line = b'flood' * 2000 + b'\\n'\nwhile True: os.write(1, line)")
+        capture = flooding._captures["stdout"]
+        await until(lambda: capture.dropped_bytes)
+        served = nest.start()
+        await nest.ready()
+        nest.want(1)
+        before, seen = psutil.Process().memory_info().rss, capture.dropped_bytes
+        for n in range(100):
+            served.send(job(f"{n}", slot=n % 8))
+            await until(lambda n=n: nest.rings > n)
+        await until(lambda: capture.dropped_bytes > seen + 100 * 2**20)
+        assert psutil.Process().memory_info().rss < before + 32 * 2**20
+        flooding.kill()
+        served.close_jobs()
+        await until(lambda: len(nest.exits) == 2)
+    assert set(nest.exits) == {"crash(SIGKILL)", "exit(0)"}
+    assert sum(len(line) for _, line in said(logs)) < 2 * 2**20
 
 
 @both_loops

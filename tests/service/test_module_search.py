@@ -8,7 +8,7 @@ import pytest
 
 from millpond.config.load import load
 from millpond.errors import ConfigError
-from millpond.module_search import FoundModule, check_modules, find_module
+from millpond.module_search import FoundModule, check_modules, find_module, logger_search_path
 
 DEADLY = "import os\nos._exit(3)\n"
 
@@ -124,3 +124,12 @@ def test_a_logger_is_reported_at_its_place(
     assert error.key == "logging.logger_modules[2].module"
     with pytest.raises(ConfigError, match="there is no package 'pkg'"):
         check_modules(load(path, overrides=short, environ={}))
+
+
+def test_modules_are_found_here_where_they_are_installed_and_beside_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, *installed, last = logger_search_path(Path("configs/pond.yaml"))
+    assert (first, last) == (str(tmp_path), "configs")
+    assert installed == [folder for folder in sys.path if folder]

@@ -125,7 +125,8 @@ class Pond:
             allow_uids=options.get("allow_uids", ()),
             renderers_max=options.get("renderers_max", 1000),
         )
-        self.server = RendererServer(path, loop, host)
+        first_number = options.get("first_number", 1)
+        self.server = RendererServer(path, loop, host, first_number=first_number)
 
     def _take(self, event: Event) -> None:
         if isinstance(event, RendererJoined):
@@ -211,6 +212,11 @@ async def test_a_greeting_is_answered_with_the_memory_and_the_kernel_says_who_it
     _, number = await pond.join()
     assert number == 2
     assert pond.events == []
+
+
+async def test_numbers_go_on_where_those_of_an_earlier_daemon_ended(tmp_path: Path) -> None:
+    async with other_pond(tmp_path / "q.sock", first_number=18) as pond:
+        assert [(await pond.join())[1] for _ in range(2)] == [18, 19]
 
 
 @both_loops

@@ -1,25 +1,21 @@
-"""Whatever is lost is said once, by id, and stays on the list of the dead."""
-
-import json
+"""What happens to loggers and results is said in the log: briefly, and each thing once."""
 
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
 from millpond import reports
-from millpond.core.commands import ReportDead, ReportExit
+from millpond.core.commands import (
+    BuryResults,
+    ReportDead,
+    ReportExit,
+    ReportResumed,
+    ReportSuspended,
+)
 from millpond.core.deliveries import Result
-from millpond.reports import IDS_SHOWN_MAX, Reports
-from millpond.run_folder import DEAD_NAME, RunFolder
+from millpond.reports import IDS_SHOWN_MAX, TRACEBACKS_MAX, Reports
 
 CSV, IMAGE = 0, 1
-
-
-@pytest.fixture
-def folder(tmp_path):
-    made = RunFolder(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -61,14 +57,20 @@ def results(count: int) -> list[Result]:
         ),
     ],
 )
-def test_an_exit_is_told_with_its_cause_and_what_is_done(folder, logs, report, said) -> None:
-    Reports(["csv", "image"], folder).exit(report)
+def test_an_exit_is_told_with_its_cause_and_what_is_done(logs, report, said) -> None:
+    Reports(["csv", "image"]).exit(report)
     assert logs == [{"logger": "image", **said}]
 
 
-def test_lost_results_are_logged_and_listed(folder, logs) -> None:
-    report = ReportDead(CSV, results(2), "exception", "ValueError: no")
-    Reports(["csv", "image"], folder).dead(report)
+@pytest.mark.parametrize(
+    "report",
+    [
+        ReportDead(CSV, results(2), "exception", "ValueError: no"),
+        BuryResults(CSV, 7, results(2), "exception", "ValueError: no", attempts=5),
+    ],
+)
+def test_lost_results_are_told_by_id_and_reason(logs, report) -> None:
+    Reports(["csv", "image"]).dead(report)
     assert logs == [
         {
             "event": "results lost",
@@ -80,28 +82,55 @@ def test_lost_results_are_logged_and_listed(folder, logs) -> None:
             "problem": "ValueError: no",
         }
     ]
-    rows = [json.loads(line) for line in (folder.folder / DEAD_NAME).read_text().splitlines()]
-    assert [(row["id"], row["logger"], row["reason"]) for row in rows] == [
-        ("000000", "csv", "exception"),
-        ("000001", "csv", "exception"),
-    ]
 
 
-def test_the_log_shows_some_ids_and_the_list_has_all(folder, logs) -> None:
-    Reports(["csv"], folder).dead(ReportDead(CSV, results(1000), "shutdown", ""))
+def test_the_log_shows_some_ids_and_that_there_are_more(logs) -> None:
+    Reports(["csv"]).dead(ReportDead(CSV, results(1000), "shutdown", ""))
     assert logs[0]["count"] == 1000
-    assert len(logs[0]["ids"]) == IDS_SHOWN_MAX + 1
-    assert logs[0]["ids"][-1] == "..."  # They are cut, and it is seen.
-    rows = [json.loads(line) for line in (folder.folder / DEAD_NAME).read_text().splitlines()]
-    assert [row["id"] for row in rows] == [result.id for result in results(1000)]
+    assert logs[0]["ids"] == [*(f"{n:06}" for n in range(IDS_SHOWN_MAX)), "..."]
+    Reports(["csv"]).dead(ReportDead(CSV, results(IDS_SHOWN_MAX), "shutdown", ""))
+    assert len(logs[1]["ids"]) == IDS_SHOWN_MAX  # They are not cut, and it is seen.
 
 
-def test_when_the_list_cannot_be_written_the_log_has_every_id(folder, logs) -> None:
-    (folder.folder / DEAD_NAME).mkdir()
-    Reports(["csv"], folder).dead(ReportDead(CSV, results(25), "drop", ""))
-    assert [entry["event"] for entry in logs] == [
-        "results lost",
-        "list of lost results not written",
+TRACEBACK = "Traceback (most recent call last):\n  File x, line {}\nValueError: number {}\n"
+
+
+def test_a_traceback_is_told_once_and_its_last_line_always(logs) -> None:
+    reports = Reports(["csv", "image"])
+    for logger in (CSV, CSV, IMAGE):
+        reports.dead(ReportDead(logger, results(1), "exception", TRACEBACK.format(1, 1)))
+    assert [(entry["event"], entry["logger"]) for entry in logs] == [
+        ("logger failed", "csv"),
+        ("results lost", "csv"),
+        ("results lost", "csv"),
+        ("logger failed", "image"),
+        ("results lost", "image"),
     ]
-    assert "directory" in logs[1]["problem"]
-    assert logs[1]["ids"] == [result.id for result in results(25)]
+    assert logs[0]["traceback"] == TRACEBACK.format(1, 1)
+    assert logs[0]["result"] == "000000"
+    assert {entry["problem"] for entry in logs if "problem" in entry} == {"ValueError: number 1"}
+
+
+def test_tracebacks_that_are_always_new_do_not_flood_the_log(logs) -> None:
+    told = Reports(["csv"])
+    for number in range(TRACEBACKS_MAX + 10):
+        told.dead(ReportDead(CSV, results(1), "exception", TRACEBACK.format(1, number)))
+    events = [entry["event"] for entry in logs]
+    assert events.count("logger failed") == TRACEBACKS_MAX
+    assert events.count("results lost") == TRACEBACKS_MAX + 10
+
+
+def test_a_logger_that_cannot_write_is_told_with_the_reason_and_when_it_can_again(logs) -> None:
+    reports = Reports(["csv", "image"])
+    reports.suspended(ReportSuspended(IMAGE, "No space left on device", 5.0))
+    reports.resumed(ReportResumed(IMAGE))
+    assert logs == [
+        {
+            "event": "logger cannot write",
+            "log_level": "error",
+            "logger": "image",
+            "problem": "No space left on device",
+            "probe_s": 5.0,
+        },
+        {"event": "logger writes again", "log_level": "warning", "logger": "image"},
+    ]

@@ -1,18 +1,15 @@
-"""One daemon to a folder, however the last one died; and every lost result on a line."""
+"""One daemon to a folder, however the last one died."""
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from millpond.core.deliveries import Result
-from millpond.run_folder import DEAD_NAME, LOCK_NAME, AlreadyRunning, RunFolder, refuse_live_socket
+from millpond.run_folder import LOCK_NAME, AlreadyRunning, RunFolder, refuse_live_socket
 
 HOLD = """
 import sys
@@ -50,14 +47,6 @@ def run(tmp_path):
 
 def open_descriptors() -> list[str]:
     return sorted(entry.name for entry in Path("/proc/self/fd").iterdir())
-
-
-def result(number: int, id: str = "") -> Result:
-    return Result(0, 1, 3, number, id or f"{number:06}", b"")
-
-
-def dead_lines(folder) -> list[dict]:
-    return [json.loads(line) for line in (folder / DEAD_NAME).read_text().splitlines()]
 
 
 # The lock.
@@ -119,94 +108,6 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path) -> None:
     with pytest.raises(OSError, match="symbolic link"):
         RunFolder(tmp_path)
     assert precious.read_text() == "keep"
-
-
-# The list of the dead.
-
-
-def test_every_lost_result_gets_its_line(run) -> None:
-    run.list_dead("csv", [result(1), result(2)], "crash(SIGSEGV)", "it crashed")
-    run.list_dead("image", [result(1)], "exception", "no\nspace")
-    rows = dead_lines(run.folder)
-    stamps = {row.pop("at") for row in rows}
-    assert all(time.strptime(stamp, "%Y-%m-%dT%H:%M:%S%z") for stamp in stamps)
-    common = {"logger": "csv", "reason": "crash(SIGSEGV)", "problem": "it crashed", "renderer": 3}
-    assert rows == [
-        {"id": "000001", "sequence": 1, **common},
-        {"id": "000002", "sequence": 2, **common},
-        {
-            "id": "000001",
-            "sequence": 1,
-            **common,
-            "logger": "image",
-            "reason": "exception",
-            "problem": "no\nspace",
-        },
-    ]
-
-
-def test_the_list_is_not_made_before_something_is_lost(run) -> None:
-    assert not (run.folder / DEAD_NAME).exists()
-
-
-def test_a_later_run_adds_to_the_list(tmp_path) -> None:
-    for number in (1, 2):
-        folder = RunFolder(tmp_path)
-        folder.list_dead("csv", [result(number)], "shutdown", "")
-        folder.close()
-    assert [row["sequence"] for row in dead_lines(tmp_path)] == [1, 2]
-
-
-def test_no_id_can_forge_a_line(run) -> None:
-    ids = ['"}\n{"id": "forged"}', "\u2028", "\x1b[2J", "é👍", "a" * 1024]
-    run.list_dead("csv", [result(n, id) for n, id in enumerate(ids)], "drop", "\n{}\n")
-    text = (run.folder / DEAD_NAME).read_bytes()
-    assert text.count(b"\n") == len(ids)
-    assert [json.loads(line)["id"] for line in text.split(b"\n")[:-1]] == ids
-
-
-def test_a_list_that_is_a_link_is_not_followed(run) -> None:
-    precious = run.folder / "precious"
-    precious.write_text("keep")
-    (run.folder / DEAD_NAME).symlink_to(precious)
-    with pytest.raises(OSError, match="symbolic link"):
-        run.list_dead("csv", [result(1)], "drop", "")
-    assert precious.read_text() == "keep"
-
-
-def test_a_full_disk_leaves_no_half_of_a_line(tmp_path) -> None:
-    """The kernel takes what still fits and refuses the rest, as a disk does."""
-    child = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert child.stderr == ""
-    assert child.stdout == "File too large\n"
-    assert [row["id"] for row in dead_lines(tmp_path)] == ["before", "after"]
-
-
-FULL_DISK = """
-import resource, sys
-from pathlib import Path
-from millpond.core.deliveries import Result
-from millpond.run_folder import RunFolder
-
-folder = RunFolder(Path(sys.argv[1]))
-before, lost, after = (Result(0, 1, 1, 1, id, b"") for id in ("before", "lost", "after"))
-folder.list_dead("csv", [before], "drop", "")
-size = (Path(sys.argv[1]) / "dead.jsonl").stat().st_size
-_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (size * 3 // 2, hard))
-try:
-    folder.list_dead("csv", [lost] * 3, "drop", "")
-except OSError as error:
-    print(error.strerror)
-resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-folder.list_dead("csv", [after], "drop", "")
-"""
 
 
 # The sockets.

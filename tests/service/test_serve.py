@@ -100,11 +100,11 @@ def test_all_delivered_is_0_and_a_line_for_each_logger(
     code = run(loaded, lambda: publish(loaded.output_dir, "a", "b", "c"))
     assert code == EXIT_OK
     assert capsys.readouterr().out.endswith(
-        "null: 3 published = 3 delivered + 0 dead + 0 left\n"
-        "moody: 3 published = 3 delivered + 0 dead + 0 left\n"
+        "null: 3 published = 3 delivered + 0 dead + 0 on the disk\n"
+        "moody: 3 published = 3 delivered + 0 dead + 0 on the disk\n"
     )
     left = {path.name for path in loaded.output_dir.iterdir()}
-    assert left == {"millpond.lock"}
+    assert left == {"millpond.lock", "ledger"}
 
 
 def test_a_lost_result_is_1_and_the_summary_says_where_the_list_is(
@@ -115,8 +115,8 @@ def test_a_lost_result_is_1_and_the_summary_says_where_the_list_is(
     assert code == EXIT_LOST
     dead = loaded.output_dir / "dead.jsonl"
     assert capsys.readouterr().out.endswith(
-        "null: 3 published = 3 delivered + 0 dead + 0 left\n"
-        "moody: 3 published = 2 delivered + 1 dead + 0 left\n"
+        "null: 3 published = 3 delivered + 0 dead + 0 on the disk\n"
+        "moody: 3 published = 2 delivered + 1 dead + 0 on the disk\n"
         f"the lost ones are listed in {dead}\n"
     )
     [line] = dead.read_text().splitlines()
@@ -199,6 +199,7 @@ def row(
     queued: int,
     in_window: int,
     *,
+    spilled: int = 0,
     ended_badly: bool = False,
 ) -> dict[str, Any]:
     return {
@@ -208,6 +209,7 @@ def row(
         "dead": dead,
         "queued": queued,
         "in_window": in_window,
+        "spilled": spilled,
     }
 
 
@@ -215,27 +217,36 @@ def row(
     ("loggers", "text"),
     [
         ({}, "no renderer came; nothing was published\n"),
-        ({"csv": row(0, 0, 0, 0, 0)}, "csv: 0 published = 0 delivered + 0 dead + 0 left\n"),
-        ({"csv": row(9, 4, 0, 3, 2)}, "csv: 9 published = 4 delivered + 0 dead + 5 left\n"),
+        ({"csv": row(0, 0, 0, 0, 0)}, "csv: 0 published = 0 delivered + 0 dead + 0 on the disk\n"),
+        (
+            {"csv": row(9, 4, 0, 3, 2)},
+            "csv: 9 published = 4 delivered + 0 dead + 0 on the disk + 5 left\n",
+        ),
+        (
+            {"csv": row(9, 4, 0, 0, 0, spilled=5), "json": row(9, 9, 0, 0, 0)},
+            "csv: 9 published = 4 delivered + 0 dead + 5 on the disk\n"
+            "json: 9 published = 9 delivered + 0 dead + 0 on the disk\n"
+            "what is on the disk goes to its logger when this configuration is run again\n",
+        ),
         (
             {"csv": row(1, 1, 0, 0, 0, ended_badly=True)},
-            "csv: 1 published = 1 delivered + 0 dead + 0 left\n"
+            "csv: 1 published = 1 delivered + 0 dead + 0 on the disk\n"
             "csv ended badly: its last words may be missing, see the log\n",
         ),
         (
             {"csv": row(2, 2, 0, 0, 0), "json": row(2, 1, 1, 0, 0)},
-            "csv: 2 published = 2 delivered + 0 dead + 0 left\n"
-            "json: 2 published = 1 delivered + 1 dead + 0 left\n"
+            "csv: 2 published = 2 delivered + 0 dead + 0 on the disk\n"
+            "json: 2 published = 1 delivered + 1 dead + 0 on the disk\n"
             "the lost ones are listed in runs/a/dead.jsonl\n",
         ),
     ],
 )
 def test_the_summary_accounts_for_every_result(loggers: dict[str, Any], text: str) -> None:
-    assert summary({"loggers": loggers, "output_dir": "runs/a", "unlisted": 0}) == text
+    assert summary({"loggers": loggers, "output_dir": "runs/a", "disk": {"unlisted": 0}}) == text
 
 
 def test_the_summary_does_not_point_to_a_list_that_lacks_them() -> None:
     loggers = {"csv": row(2, 0, 2, 0, 0)}
-    text = summary({"loggers": loggers, "output_dir": "runs/a", "unlisted": 2})
+    text = summary({"loggers": loggers, "output_dir": "runs/a", "disk": {"unlisted": 2}})
     assert "2 of the lost ones could not be listed" in text
     assert "dead.jsonl" not in text

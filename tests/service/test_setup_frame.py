@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,27 @@ evaluation: {module: mine, when: 2026-01-01}
     assert setup["slots"] == 4
     assert setup["experiment"]["evaluation"] == {"module": "mine", "when": "2026-01-01"}
     assert str(tmp_path) in setup["search_path"]
+    assert setup["daemon_pid"] == os.getpid()
+
+
+def test_it_holds_the_limits_of_its_process(tmp_path: Path) -> None:
+    limits = "{memory: 1GiB, file_size: 2MiB, open_files: 77, processes: 9, oom_score_adj: 300}"
+    text = f"logging: {{logger_modules: [csv, {{module: json, limits: {limits}}}]}}\n"
+    config = load(write(tmp_path, text))
+    made = []
+    for index in range(2):
+        module = FoundModule("module", "some.json")
+        frame = make_setup(config, index, module, LAYOUT, encode_experiment(config))
+        made.append(json.loads(frame[HEADER_BYTES:])["limits"])
+    own = config.loggers[0].limits
+    assert made[0]["memory_bytes"] == own.memory
+    assert made[1] == {
+        "memory_bytes": 2**30,
+        "file_size_bytes": 2 * 2**20,
+        "open_files": 77,
+        "processes": 9,
+        "oom_score_adj": 300,
+    }
 
 
 def test_a_file_that_is_too_large_for_it_is_refused(tmp_path: Path) -> None:

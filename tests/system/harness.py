@@ -98,7 +98,8 @@ class Daemon:
 
         def settled() -> dict[str, Any]:
             now = self.status()
-            waits = sum(row["queued"] + row["in_window"] for row in now["loggers"].values())
+            rows = now["loggers"].values()
+            waits = sum(row["queued"] + row["in_window"] + row["spilled"] for row in rows)
             return {} if waits else now
 
         return wait_until(settled, "every result has its outcome")

@@ -41,7 +41,7 @@ def test_every_logger_gets_every_result_and_the_pixels_are_the_renderers(
         with Image.open(daemon.run / "images" / f"{name}_rgb.png") as image:
             pixels = np.asarray(image)
         assert np.array_equal(pixels, np.round(rgb * 255).astype(np.uint8).transpose(1, 2, 0))
-    assert "csv: 60 published = 60 delivered + 0 dead + 0 left" in log
+    assert "csv: 60 published = 60 delivered + 0 dead + 0 on the disk" in log
 
 
 def test_several_renderers_share_the_pond_and_each_keeps_its_order(

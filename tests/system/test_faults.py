@@ -95,23 +95,20 @@ def test_a_logger_that_is_killed_again_and_again_costs_nobody_anything(
         "results": now["results"],
         "kills": kills,
         "longest_wait_s": longest_s,
-        "dead": victim["dead"],
     }.items():
         record_property(name, figure)  # For `pytest --junitxml`.
     assert victim["restarts"] == kills >= 20
-    assert victim["published"] == victim["delivered"] + victim["dead"] == len(published)
-    assert victim["dead"] > 0, "no kill has hit a result: nothing was force-freed"
-    daemon.stop(code=1 if victim["dead"] else 0)
-    for name in ("first", "last"):
+    daemon.stop()
+    for name in ("first", "last", "victim"):
         assert now["loggers"][name]["delivered"] == len(published)
+        assert now["loggers"][name]["dead"] == 0
+    for name in ("first", "last"):
         assert read_ids(daemon.run / f"{name}.ids") == published
-    # What the killed one missed is listed, each once, and nothing else is.
-    dead = read_json_lines(daemon.run / "dead.jsonl")
-    missed = {line["id"] for line in dead}
-    assert len(missed) == len(dead) == victim["dead"]
-    assert {line["logger"] for line in dead} <= {"victim"}
-    recorded = set(read_ids(daemon.run / "victim.ids"))
-    assert recorded | missed == set(published)
+    # It is no logger of ours, and may have been killed between its file and its release.
+    recorded = read_ids(daemon.run / "victim.ids")
+    assert set(recorded) == set(published)
+    assert len(recorded) <= len(published) + kills * 32
+    assert not (daemon.run / "dead.jsonl").exists()
 
 
 def test_a_stopped_logger_stops_nobody_else_and_is_named(start: Callable[..., Daemon]) -> None:
@@ -161,21 +158,25 @@ sys.stdin.read()
 
 
 def test_a_logger_that_raises_loses_that_result_only(start: Callable[..., Daemon]) -> None:
+    """It is tried five times over 21 s, and meanwhile the others come."""
     daemon = start([plugin("moody"), plugin("recorder")])
     names = ["well-1", "raise-1", "well-2", "raise-2", "well-3"]
     with millpond.connect(daemon.run) as pond:
         for name in names:
             pond.publish(name, {}, **ARRAYS)
+    wait_until(lambda: daemon.status()["loggers"]["moody"]["delivered"] == 3, "the others come")
+    assert daemon.status()["loggers"]["moody"]["dead"] == 0
     now = daemon.wait_settled()
     moody = now["loggers"]["moody"]
     assert (moody["delivered"], moody["dead"], moody["restarts"]) == (3, 2, 0)
     assert moody["last_error"] == "ValueError: do not like raise-2"
     log = daemon.stop(code=1)
     dead = read_json_lines(daemon.run / "dead.jsonl")
-    assert [(line["id"], line["reason"], line["problem"]) for line in dead] == [
-        ("raise-1", "exception", "ValueError: do not like raise-1"),
-        ("raise-2", "exception", "ValueError: do not like raise-2"),
+    assert [(line["id"], line["reason"], line["attempts"]) for line in dead] == [
+        ("raise-1", "exception", 5),
+        ("raise-2", "exception", 5),
     ]
+    assert all(line["problem"].endswith(f"do not like {line['id']}\n") for line in dead)
     assert "moody.py" in log  # The traceback.
     assert read_ids(daemon.run / "recorder.ids") == names
 
@@ -186,19 +187,19 @@ def test_a_logger_that_ends_too_often_is_given_up_and_the_rest_go_on(
     often = {"intensity": 2, "delay_s": 0.01, "retry_s": 1000}
     daemon = start([plugin("moody", restart=often), plugin("recorder")])
     with millpond.connect(daemon.run) as pond:
-        for n in range(3):
-            daemon.logger_pid("moody")
-            pond.publish(f"die-{n}", {}, **ARRAYS)
-            wait_until(lambda n=n: daemon.status()["loggers"]["moody"]["dead"] > n, "it died")
-        assert daemon.wait_state("degraded")["loggers"]["moody"]["state"] == "fatal"
+        pond.publish("die-0", {}, **ARRAYS)
+        daemon.wait_state("degraded")
+        moody = daemon.status()["loggers"]["moody"]
+        assert (moody["state"], moody["restarts"]) == ("fatal", 2)
         for n in range(100):  # More than fit: nobody waits for a logger that was given up.
             pond.publish(f"{n}", {}, timeout_s=10, **ARRAYS)
     wait_until(
-        lambda: daemon.status()["loggers"]["recorder"]["delivered"] == 103, "the other has all"
+        lambda: daemon.status()["loggers"]["recorder"]["delivered"] == 101, "the other has all"
     )
     log = daemon.stop(code=1)
-    assert "moody: 103 published = 0 delivered + 103 dead + 0 left" in log
-    assert len(read_json_lines(daemon.run / "dead.jsonl")) == 103
+    assert "moody: 101 published = 0 delivered + 1 dead + 100 on the disk" in log
+    (dead,) = read_json_lines(daemon.run / "dead.jsonl")
+    assert (dead["id"], dead["reason"], dead["attempts"]) == ("die-0", "exit(3)", 3)
 
 
 @pytest.mark.parametrize(("mood", "message"), [("raise", "no files today"), ("die", r"exit\(7\)")])
@@ -233,8 +234,9 @@ def test_hundreds_of_restarts_leave_nothing_behind(
         daemon.wait_state("running")
 
     def measure() -> tuple[int, int, int]:
-        # The connection of the question itself may still be open.
-        wait_until(lambda: len(daemon.psutil.children(recursive=True)) == len(names), "children")
+        # The connection of the question itself may still be open; the guard is a child too.
+        count = len(names) + 1
+        wait_until(lambda: len(daemon.psutil.children(recursive=True)) == count, "children")
         return (
             daemon.psutil.num_fds(),
             daemon.psutil.num_threads(),

@@ -38,7 +38,7 @@ def test_its_three_files_do_what_it_says(tmp_path: Path) -> None:
         subprocess.run(renderer, cwd=tmp_path, check=True, timeout=WATCHDOG_S)
         summary, _ = daemon.communicate(timeout=WATCHDOG_S)
     assert daemon.returncode == 0
-    assert summary.count("21 published = 21 delivered + 0 dead + 0 left") == 4
+    assert summary.count("21 published = 21 delivered + 0 dead + 0 on the disk") == 4
 
     run = tmp_path / "runs" / "mine"
     with (run / "details.csv").open(newline="") as file:

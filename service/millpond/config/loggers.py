@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from millpond.config.section import Count, Name, Number, Section, empty_if_none, problem_at
+from millpond.config.section import (
+    ByteCount,
+    Count,
+    Name,
+    Number,
+    Section,
+    empty_if_none,
+    problem_at,
+)
 
 LOGGER_COUNT_MAX: Final = 64
 # Without quotes it is YAML's word for nothing.
@@ -63,6 +71,22 @@ class RestartConfig(Section):
         return self
 
 
+class LimitsConfig(Section):
+    """What the process of a logger may use; null: as much as the daemon."""
+
+    memory: ByteCount | None = Field(
+        None, ge=64 * 2**20, description="Bytes of address space, the shared memory included."
+    )
+    file_size: ByteCount | None = Field(None, ge=1, description="Bytes of one file that it writes.")
+    open_files: Count | None = Field(None, ge=16, le=2**20, description="Open files.")
+    processes: Count | None = Field(
+        None, ge=1, le=2**20, description="Processes of its user, in all; not for root."
+    )
+    oom_score_adj: Count = Field(
+        500, ge=0, le=1000, description="Sooner than others: this logger when memory runs out."
+    )
+
+
 class LoggerConfig(Section):
     """One logger, in its own process."""
 
@@ -78,8 +102,21 @@ class LoggerConfig(Section):
     )
     start_s: Number = Field(60.0, gt=0, le=3600, description="Seconds until it must be ready.")
     stop_s: Number = Field(5.0, ge=0, le=3600, description="Seconds to end before it is killed.")
+    hang_s: Number = Field(
+        30.0, ge=0.1, le=86_400, description="Seconds that one result may take before it is a hang."
+    )
+    when_full: Literal["block", "spill", "drop"] = Field(
+        "block", description="When slots run short: renderers wait for it, or its results leave."
+    )
+    on_crash: Literal["redeliver", "drop"] = Field(
+        "redeliver", description="What becomes of results that it had when it ended."
+    )
     restart: RestartConfig = Field(
         RestartConfig(), description="When it is started again after an exit."
+    )
+    limits: LimitsConfig = Field(LimitsConfig(), description="What its process may use.")
+    env: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
+        (), description="Environment variables that it gets besides the usual; * matches any."
     )
 
     @model_validator(mode="before")
@@ -92,7 +129,7 @@ class LoggerConfig(Section):
             raise ValueError("write a module, or a mapping with 'module:'")
         if isinstance(given, dict):
             given = dict(given)
-            for section in ("options", "restart"):
+            for section in ("options", "restart", "limits"):
                 given[section] = empty_if_none(given.get(section))
             module = given.get("module")
             if isinstance(module, str):

@@ -7,7 +7,8 @@ reads one.  Nothing here opens a file: a model is checked when it is made, and n
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import zlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from millpond.config.buffer import BufferConfig, ChannelConfig
+from millpond.config.disk import DiskConfig
 from millpond.config.loggers import LoggerConfig, LoggingConfig, RestartConfig
 from millpond.config.section import (
     Count,
@@ -33,6 +35,7 @@ __all__ = [
     "BufferConfig",
     "ChannelConfig",
     "Config",
+    "DiskConfig",
     "LoggerConfig",
     "LoggingConfig",
     "Origin",
@@ -100,6 +103,9 @@ class Config(Section):
     logging: Annotated[LoggingConfig, BeforeValidator(empty_if_none)] = Field(
         {}, validate_default=True, description="The loggers."
     )
+    disk: Annotated[DiskConfig, BeforeValidator(empty_if_none)] = Field(
+        DiskConfig(), description="What leaves the memory for the run folder."
+    )
     service: Annotated[ServiceConfig, BeforeValidator(empty_if_none)] = Field(
         ServiceConfig(), description="The daemon itself."
     )
@@ -129,6 +135,17 @@ class Config(Section):
         return self.service.health_socket or self.output_dir / "health.sock"
 
     @property
+    def spill_path(self) -> Path:
+        """Where results wait for their loggers, in a folder for each.
+
+        Runs that share a ``disk.spill_dir`` have folders of their own in it.
+        """
+        if self.disk.spill_dir is None:
+            return self.output_dir / "spill"
+        number = zlib.crc32(os.fsencode(self.output_dir))
+        return self.disk.spill_dir / f"{self.output_dir.name}-{number:08x}"
+
+    @property
     def source(self) -> Path:
         """The file that was loaded."""
         return self._origin.source
@@ -142,6 +159,21 @@ class Config(Section):
         """An error about a key of this configuration, with the place where it was given."""
         place = find_place(self._origin.places, path)
         return ConfigError(problem, key=key_text(path), file=place.file, line=place.line)
+
+    def only(self, names: Collection[str]) -> Config:
+        """The same configuration with some of its loggers.
+
+        Raises:
+            ConfigError: It has no logger of such a name.
+        """
+        known = [logger.name for logger in self.loggers]
+        for name in names:
+            if name not in known:
+                problem = f"there is no logger '{name}'; there are: {', '.join(known)}"
+                raise self.error(problem, "logging", "logger_modules")
+        chosen = tuple(logger for logger in self.loggers if logger.name in names)
+        logging = self.logging.model_copy(update={"logger_modules": chosen})
+        return self.model_copy(update={"logging": logging})
 
     def model_post_init(self, context: Any, /) -> None:
         """Remember what the configuration was made from."""

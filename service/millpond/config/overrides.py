@@ -13,10 +13,10 @@ from millpond.config.yaml_source import KeyPath, Place, Source, key_text, parse_
 from millpond.errors import ConfigError
 
 PREFIX: Final = "MILLPOND_"
-# Variables that are no configuration: the tests' faults.
-RESERVED: Final = frozenset({"MILLPOND_FAULT"})
+# Variables that are no configuration: the tests' faults, and what marks the loggers of a daemon.
+RESERVED: Final = frozenset({"MILLPOND_FAULT", "MILLPOND_LOGGER", "MILLPOND_RUN"})
 # The sections whose single values can be set; "" is the top.
-_SETTABLE_SECTIONS: Final = frozenset({"", "buffer", "service"})
+_SETTABLE_SECTIONS: Final = frozenset({"", "buffer", "disk", "service"})
 
 
 def from_environment(environ: Mapping[str, str]) -> Source:

@@ -66,10 +66,76 @@ class CloseLogger:
 
 @dataclass(frozen=True, slots=True)
 class KillLogger:
-    """End the process of a logger at once."""
+    """End the process of a logger at once.
+
+    Args:
+        dump: Have it write its stacks first, if it still can.
+    """
 
     logger: int
     why: str
+    dump: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SpillResults:
+    """Copy results out of their slots to the disk; `ResultsKept` or `KeepingFailed` follows.
+
+    Args:
+        home: The token of the batch behind which the disk has them; their own, if there is none.
+    """
+
+    logger: int
+    token: int
+    results: list[Result]
+    home: int
+
+
+@dataclass(frozen=True, slots=True)
+class BuryResults:
+    """Note results as dead, and keep their arrays; `ResultsKept` or `KeepingFailed` follows."""
+
+    logger: int
+    token: int
+    results: list[Result]
+    reason: str
+    problem: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelKeeping:
+    """Give up what one of these two named, and undo what was written of it."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayResults:
+    """Read the next results of a batch back into these slots; `ResultsReplayed` follows.
+
+    Args:
+        token: The home of the batch.
+    """
+
+    logger: int
+    token: int
+    slots: list[SlotRef]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPublished:
+    """Note in the ledger that a renderer published these, in its order."""
+
+    results: list[Result]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordDelivered:
+    """Note in the ledger that a logger has recorded these."""
+
+    logger: int
+    results: list[Result]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +161,22 @@ class ReportExit:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportSuspended:
+    """Say that a logger cannot write for want of a disk, and is tried again."""
+
+    logger: int
+    problem: str
+    probe_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReportResumed:
+    """Say that a logger whose disk failed writes again."""
+
+    logger: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReportDead:
     """Say which results one logger will never get, and why.  Each is reported once."""
 
@@ -116,10 +198,18 @@ Command = (
     | EndRenderer
     | SendJobs
     | SpawnLogger
+    | SpillResults
+    | BuryResults
+    | CancelKeeping
+    | ReplayResults
+    | RecordPublished
+    | RecordDelivered
     | CloseLogger
     | KillLogger
     | ReportReady
     | ReportExit
+    | ReportSuspended
+    | ReportResumed
     | ReportDead
     | Finish
 )

@@ -79,12 +79,17 @@ class LoggerFailed:
 
 @dataclass(frozen=True, slots=True)
 class LoggerRaised:
-    """`log` raised for one result; the logger goes on."""
+    """`log` raised for one result; the logger goes on.
+
+    Args:
+        error_number: The errno of an `OSError`, or 0.
+    """
 
     logger: int
     slot: int
     generation: int
     problem: str
+    error_number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +98,12 @@ class LoggerExited:
 
     Args:
         cause: ``crash(SIGSEGV)``, ``exit(1)`` ...
+        output: The last lines that it wrote to stderr.
     """
 
     logger: int
     cause: str
+    output: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,36 @@ class DoorbellRang:
     """A logger has released results; which ones stands in its acks."""
 
     logger: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsKept:
+    """What a `SpillResults` or `BuryResults` named is on the disk."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeepingFailed:
+    """What it named is not on the disk, and nobody reads its slots any more."""
+
+    token: int
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsReplayed:
+    """What a `ReplayResults` named is in its slots.
+
+    Args:
+        results: In order, each in one of the slots that were given for it.
+        corrupt: Those that cannot be read; each names the slot that it would have had.
+    """
+
+    logger: int
+    token: int
+    results: list[Result]
+    corrupt: list[Result]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +170,9 @@ Event = (
     | LoggerRaised
     | LoggerExited
     | DoorbellRang
+    | ResultsKept
+    | KeepingFailed
+    | ResultsReplayed
     | TimePassed
     | StopRequested
     | StopNow

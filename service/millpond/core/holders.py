@@ -17,6 +17,7 @@ def describe_holders(
     loggers: Iterable[LoggerRecord],
     renderers: Iterable[Renderer],
     *,
+    on_disk: int = 0,
     since_s: Sequence[float],
     now_s: float,
 ) -> str:
@@ -25,23 +26,29 @@ def describe_holders(
     Args:
         loggers: All of them.
         renderers: All of them.
+        on_disk: Slots whose content is on its way from or to the disk.
         since_s: When each slot was published last, in seconds on a clock that never goes back.
         now_s: The present moment on it.
     """
     slot_count = len(since_s)
     parts: list[tuple[int, str]] = []
     for record in loggers:
-        window, queue = record.deliveries.window, record.deliveries.queue
-        if not window and not queue:
+        deliveries = record.deliveries
+        held = [*deliveries.returned, *deliveries.window, *deliveries.waiting()]
+        if not held:
             continue
-        oldest = window[0] if window else queue[0]
+        oldest = held[0]
         age_s = now_s - since_s[oldest.slot]
         who = f"pid {record.pid}" if record.state is State.RUNNING else record.state.value
+        if record.is_disk_bad:
+            who += ", its disk failed"
         text = (
             f"logger '{record.spec.name}' ({who}), oldest {age_s:.1f} s, result {_short(oldest.id)}"
         )
-        parts.append((len(window) + len(queue), text))
+        parts.append((len(held), text))
     parts += [(r.claimed, f"renderer (pid {r.pid})") for r in renderers if r.claimed]
+    if on_disk:
+        parts.append((on_disk, "the disk, which writes or reads them"))
     parts.sort(key=lambda part: -part[0])
     named = [f"{count} of {slot_count} held by {text}" for count, text in parts[:NAMED_MAX]]
     if len(parts) > NAMED_MAX:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from millpond.core.deliveries import Deliveries
 from millpond.core.lifecycle import HAS_PROCESS, Input, State, step
@@ -18,6 +19,11 @@ class LoggerSpec:
         window_max: Results that may be in its pipe at a time.
         start_s: Seconds it may take until it is ready.
         stop_s: Seconds it may take to end when it is asked to.
+        hang_s: Seconds without any progress after which it is taken to hang.
+        when_full: What happens to its waiting results when slots run short: the renderers wait
+            for it, they go to the disk, or they are dropped.
+        on_crash: What happens to those that it had not released when it ended: they are
+            delivered again, or dropped.
         restart: When it is started again.
     """
 
@@ -25,6 +31,9 @@ class LoggerSpec:
     window_max: int = 32
     start_s: float = 60.0
     stop_s: float = 5.0
+    hang_s: float = 30.0
+    when_full: Literal["block", "spill", "drop"] = "block"
+    on_crash: Literal["redeliver", "drop"] = "redeliver"
     restart: RestartPolicy = field(default_factory=RestartPolicy)
 
 
@@ -39,7 +48,12 @@ class LoggerRecord:
         self.pid = 0
         self.restarts = 0
         self.ready_since_s: float | None = None
-        self.deadline_s: float | None = None  # When its present state has lasted too long.
+        self.kill_cause = ""  # Why we ended its present process: the cause of its exit.
+        self.progress_s = 0.0  # When it last released or raised, or got something to do.
+        self.suspects = 0  # Results at the head of its queue that are sent one by one.
+        self.is_alone = False  # The window holds one of those.
+        self.is_suspended = False  # Its disk failed; it is tried again at an alarm.
+        self.is_disk_bad = False  # The same, until something was recorded again.
         self.start_problem = ""  # Why its present process could not be made.
         self.last_exit = ""  # Why its last process ended.
         self.last_error = ""
@@ -64,6 +78,34 @@ class LoggerRecord:
         return self.state in (State.BACKOFF, State.FATAL)
 
     @property
+    def room(self) -> int:
+        """How many results it may be sent now."""
+        if self.state is not State.RUNNING or self.is_suspended or self.kill_cause:
+            return 0
+        count = len(self.deliveries.window)
+        if self.suspects or self.is_alone:
+            # One after the other, so that the one which ends it is known for sure.
+            room = 1 if self.suspects else self.spec.window_max
+            return 0 if count else room
+        return self.spec.window_max - count
+
+    @property
+    def spills(self) -> bool:
+        """Whether what waits for it leaves the slots for the disk when these run short."""
+        if self.is_broken:
+            return self.spec.on_crash == "redeliver"
+        if self.is_suspended and self.spec.on_crash == "redeliver":
+            return True
+        return self.spec.when_full == "spill"
+
+    @property
+    def drops(self) -> bool:
+        """Whether what waits for it is given up when slots run short."""
+        if self.is_broken:
+            return self.spec.on_crash == "drop"
+        return self.spec.when_full == "drop"
+
+    @property
     def is_drained(self) -> bool:
         """Whether a stop need not wait for it."""
         return self.deliveries.is_settled or self.state is State.FATAL
@@ -74,12 +116,13 @@ class LoggerRecord:
         return {
             "pid": self.pid or None,
             "state": self.state.value,
+            "is_suspended": self.is_disk_bad,
             "restarts": self.restarts,
             "published": deliveries.published,
             "delivered": deliveries.delivered,
-            "queued": len(deliveries.queue),
+            "queued": deliveries.queued,
             "in_window": len(deliveries.window),
-            "spilled": 0,
+            "spilled": deliveries.spilled,
             "dead": deliveries.dead,
             "last_error": self.last_error or None,
             "ended_badly": self.ended_badly,

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from millpond.core.alarms import Alarm, Alarms, Why
 from millpond.core.commands import (
     CloseLogger,
     Command,
     KillLogger,
-    ReportDead,
+    RecordDelivered,
     ReportExit,
     ReportReady,
+    ReportResumed,
+    ReportSuspended,
     SendJobs,
     SpawnLogger,
 )
-from millpond.core.deliveries import Result
+from millpond.core.deliveries import Batch, Result
+from millpond.core.disk_table import PROBE_S, RECOVERED, DiskTable
+from millpond.core.events import LoggerRaised
 from millpond.core.lifecycle import HAS_PROCESS, Input, State
 from millpond.core.logger_record import LoggerRecord, LoggerSpec, brief
 from millpond.core.slots import SlotTable
 
 CLEAN_EXIT: Final = "exit(0)"
+HANG: Final = "hang"
 # A deadline that is seen so late was missed by us, not by the logger: the machine was paused.
 LATE_S: Final = 1.0
+# Seconds for a logger that has not kept up when the daemon ends; the others have `stop_s`.
+END_S: Final = 1.0
+# One result that ends its logger so often, or raises so often, is given up.
+CRASHES_MAX: Final = 3
+RETRY_S: Final = (0.1, 1.0, 5.0, 15.0)  # Before each further try of a result that raised.
+RAISES_MAX: Final = len(RETRY_S) + 1
+# It is the disk that fails, not the result: it will pass, however often it is tried.
+DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
 class LoggerTable:
@@ -31,16 +46,34 @@ class LoggerTable:
     Args:
         slots: The slot table, with a row for each logger.
         specs: What the operator wants, in the order of starting.
+        alarms: Where deadlines are set.
+        slot_bytes: Bytes of one slot.
+        keep_s: Seconds without any progress after which the disk no longer holds slots.
+        recovered: Results of each logger that an earlier daemon left on the disk.
         chance: Gives a number from 0 to 1.
     """
 
     def __init__(
-        self, slots: SlotTable, specs: Sequence[LoggerSpec], *, chance: Callable[[], float]
+        self,
+        slots: SlotTable,
+        specs: Sequence[LoggerSpec],
+        *,
+        alarms: Alarms,
+        slot_bytes: int,
+        keep_s: float,
+        recovered: Sequence[int],
+        chance: Callable[[], float],
     ) -> None:
         self.everyone = tuple(range(len(specs)))
         self._slots = slots
         self._records = [LoggerRecord(spec) for spec in specs]
+        self._alarms = alarms
         self._chance = chance
+        self._is_killing = False  # The operator wants the end now.
+        self.disk = DiskTable(slots, self._records, alarms, slot_bytes=slot_bytes, keep_s=keep_s)
+        for record, count in zip(self._records, recovered, strict=True):
+            if count:
+                record.deliveries.recover(Batch(RECOVERED, [], RECOVERED, on_disk=count))
 
     def __getitem__(self, logger: int) -> LoggerRecord:
         """What is known of one."""
@@ -51,27 +84,21 @@ class LoggerTable:
         return iter(self._records)
 
     @property
-    def wake_at_s(self) -> float | None:
-        """The first moment at which one's present state has lasted too long."""
-        moments = [r.deadline_s for r in self._records if r.deadline_s is not None]
-        return min(moments, default=None)
-
-    @property
     def is_drained(self) -> bool:
         """Whether a stop need not wait any longer."""
         return all(record.is_drained for record in self._records)
 
     @property
     def is_stopped(self) -> bool:
-        """Whether none will run any more."""
-        return all(record.state is State.STOPPED for record in self._records)
+        """Whether none will run any more, and nothing of theirs is being written."""
+        return self.disk.is_idle and all(r.state is State.STOPPED for r in self._records)
 
     def spawn(self, logger: int, now_s: float) -> Command:
         """Start one's process."""
         record = self._records[logger]
         record.advance(Input.SPAWN)
-        record.deadline_s = now_s + record.spec.start_s
-        record.start_problem = ""
+        self._alarms.set(Alarm(Why.STATE, logger), now_s + record.spec.start_s)
+        record.start_problem = record.kill_cause = ""
         return SpawnLogger(logger)
 
     def ready(self, logger: int, now_s: float) -> list[Command]:
@@ -80,156 +107,292 @@ class LoggerTable:
         if record.state is not State.STARTING or record.start_problem:
             return []  # It was asked to stop meanwhile, or killed because it took too long.
         record.advance(Input.READY)
-        record.deadline_s = None
+        self._alarms.clear(Alarm(Why.STATE, logger))
         record.ready_since_s = now_s
-        return [ReportReady(logger), *self._send(logger)]
+        return [ReportReady(logger), *self.send(logger, now_s)]
 
-    def admit(self, results: Sequence[Result]) -> list[Command]:
+    def admit(self, results: Sequence[Result], now_s: float) -> list[Command]:
         """Results were published: they are for everyone."""
         commands = []
         for logger in self.everyone:
             self._records[logger].deliveries.admit(results)
-            commands += self._send(logger)
+            commands += self.send(logger, now_s)
         return commands
 
-    def _send(self, logger: int) -> list[Command]:
+    def send(self, logger: int, now_s: float) -> list[Command]:
+        """Send one what fits into its window."""
         record = self._records[logger]
-        if record.state is not State.RUNNING:
+        deliveries = record.deliveries
+        was_idle = not deliveries.window
+        moved = deliveries.advance(record.room)
+        if not moved:
             return []
-        moved = record.deliveries.advance()
-        return [SendJobs(logger, moved)] if moved else []
+        if was_idle:
+            record.is_alone = record.suspects > 0
+            record.suspects -= record.is_alone
+        if was_idle:
+            record.progress_s = now_s
+            hang = Alarm(Why.HANG, logger)
+            if hang not in self._alarms:
+                self._alarms.set(hang, now_s + record.spec.hang_s)
+        return [SendJobs(logger, moved)]
 
-    def collect(self, logger: int) -> list[Command]:
+    def collect(self, logger: int, now_s: float) -> list[Command]:
         """It rang: end the holds that it has released, and send it more."""
-        return self._send(logger) if self._collect(logger) else []
+        commands = self._collect(logger, now_s)
+        return commands + self.send(logger, now_s) if commands else []
 
-    def _collect(self, logger: int) -> bool:
-        released = self._records[logger].deliveries.collect(self._slots.acks_of(logger))
-        self._slots.end_holds(logger, released)
-        return bool(released)
-
-    def raised(self, logger: int, slot: int, generation: int, problem: str) -> list[Command]:
-        """`log` raised for one result."""
+    def _collect(self, logger: int, now_s: float) -> list[Command]:
         record = self._records[logger]
-        result = record.deliveries.take_one(slot, generation)
+        released = record.deliveries.collect(self._slots.acks_of(logger))
+        if not released:
+            return []
+        self._slots.end_holds(logger, [result.slot for result in released])
+        record.progress_s = now_s
+        if not record.deliveries.window:
+            record.suspects += record.deliveries.requeue_returned()
+        commands: list[Command] = [RecordDelivered(logger, released)]
+        if record.is_disk_bad:
+            record.is_disk_bad = False
+            commands.append(ReportResumed(logger))
+        return commands
+
+    # Failures.
+
+    def raised(self, event: LoggerRaised, now_s: float) -> list[Command]:
+        """`log` raised for one result: it is tried again some times, and the others go on."""
+        logger, problem = event.logger, event.problem
+        record = self._records[logger]
+        deliveries = record.deliveries
+        result = deliveries.take_one(event.slot, event.generation)
         if result is None:
             return []  # Of a use that is over.
         record.last_error = brief(problem)
-        return self._bury(logger, [result], "exception", problem) + self._send(logger)
+        record.progress_s = now_s
+        is_stopping = record.state is State.STOPPING  # Nothing is tried again any more.
+        if event.error_number in DISK_ERRORS:
+            deliveries.returned.append(result)
+            return [] if is_stopping else self._suspend(logger, problem, now_s)
+        blame = deliveries.blame(result)
+        blame.raises += 1
+        commands: list[Command] = []
+        if blame.raises >= RAISES_MAX:
+            commands = [self.disk.bury_with_arrays(logger, result, "exception", problem, now_s)]
+        elif is_stopping:
+            deliveries.returned.append(result)
+        else:
+            deliveries.retry_later(result, now_s + RETRY_S[blame.raises - 1])
+            self._arm_retry(logger)
+        return commands + self.send(logger, now_s)
 
-    def exited(self, logger: int, cause: str, now_s: float) -> list[Command]:
-        """Its process was reaped: what it had not released is lost, and it is started again."""
+    def _suspend(self, logger: int, problem: str, now_s: float) -> list[Command]:
         record = self._records[logger]
-        self._collect(logger)  # What it released before it ended counts, rung or not.
-        lost = record.deliveries.take_window()
+        is_new = not record.is_disk_bad
+        if not record.is_suspended:
+            self._alarms.set(Alarm(Why.PROBE, logger), now_s + PROBE_S)
+        record.is_suspended = record.is_disk_bad = True
+        if not record.deliveries.window:
+            record.suspects += record.deliveries.requeue_returned()
+        return [ReportSuspended(logger, brief(problem), PROBE_S)] if is_new else []
+
+    def _probe(self, logger: int, now_s: float) -> list[Command]:
+        self._resume(logger)
+        return self.send(logger, now_s)
+
+    def _resume(self, logger: int) -> None:
+        """What its disk did not take goes to the head of its queue, to be tried one by one."""
+        record = self._records[logger]
+        record.is_suspended = False
+        record.suspects += record.deliveries.requeue_returned()
+        self._alarms.clear(Alarm(Why.PROBE, logger))
+
+    def _arm_retry(self, logger: int) -> None:
+        due_s = self._records[logger].deliveries.retry_at_s
+        if due_s is not None:
+            self._alarms.set(Alarm(Why.RETRY, logger), due_s)
+
+    def _retry(self, logger: int, now_s: float) -> list[Command]:
+        record = self._records[logger]
+        # One by one: should it be the flush of a whole batch that raises, only one is to blame.
+        record.suspects += record.deliveries.take_retries(now_s)
+        self._arm_retry(logger)
+        return self.send(logger, now_s)
+
+    def not_kept(self, token: int, problem: str, now_s: float) -> list[Command]:
+        """The disk did not take some results: those that are not dead by it may be sent."""
+        logger = self.disk.logger_of(token)
+        commands = self.disk.failed(token, problem, now_s)
+        return commands if logger is None else commands + self.send(logger, now_s)
+
+    def exited(self, logger: int, cause: str, output: str, now_s: float) -> list[Command]:
+        """Its process was reaped: what it had not released goes back, and it is started again."""
+        record = self._records[logger]
+        commands = self._collect(logger, now_s)  # What it released before it ended counts.
+        cause = record.kill_cause or cause
+        for why in (Why.HANG, Why.SPILL):
+            self._alarms.clear(Alarm(why, logger))
         record.last_exit = cause
+        is_cut = not record.deliveries.is_window_empty
+        commands += self._return_window(logger, cause, output, now_s)
+        self._resume(logger)
         if record.state is State.STOPPING:
             record.advance(Input.EXIT)
-            record.deadline_s = None
-            commands = self._bury(logger, lost, "shutdown", f"it ended: {cause}")
-            if cause != CLEAN_EXIT:  # Its `end` may have failed: its last words may be missing.
-                record.ended_badly = True
+            self._alarms.clear(Alarm(Why.STATE, logger))
+            commands += self._give_up(logger, now_s)
+            if cause != CLEAN_EXIT:
+                # Its `end` may have failed, unless it was cut off before, and gets the rest again.
+                is_told = self._is_killing or (is_cut and record.spec.on_crash == "redeliver")
+                record.ended_badly = not is_told
                 commands.append(ReportExit(logger, cause, None, is_fatal=False))
             return commands
         record.last_error = brief(record.start_problem) or cause
-        commands = self._bury(logger, lost, cause, "")
         delay_s = record.history.record_exit(
             now_s, ready_since_s=record.ready_since_s, chance=self._chance()
         )
         record.advance(Input.GIVE_UP if delay_s is None else Input.EXIT)
         rest_s = record.spec.restart.retry_s if delay_s is None else delay_s
-        record.deadline_s = now_s + rest_s
+        self._alarms.set(Alarm(Why.STATE, logger), now_s + rest_s)
         commands.append(ReportExit(logger, cause, rest_s, is_fatal=delay_s is None))
         return commands
 
-    def shed(self, needed: int) -> list[Command]:
-        """Take slots back from loggers that are down: renderers never wait for those."""
-        broken = {n for n in self.everyone if self._records[n].is_broken}
-        chosen: set[int] = set()
-        for logger in sorted(broken):
-            for result in self._records[logger].deliveries.queue:
-                if len(chosen) >= needed:
-                    break
-                if broken.issuperset(self._slots.holders_of(result.slot)):
-                    chosen.add(result.slot)
+    def _return_window(self, logger: int, cause: str, output: str, now_s: float) -> list[Command]:
+        """What it was sent goes back to the head of its queue, but for a result that ends it."""
+        record = self._records[logger]
+        deliveries = record.deliveries
+        culprit = deliveries.started(self._slots.acks_of(logger)[self._slots.slot_count])
+        rest = deliveries.take_window()
+        record.is_alone = False
+        is_stopping = record.state is State.STOPPING
+        if record.spec.on_crash == "drop":
+            reason = "shutdown" if is_stopping else cause
+            return self.disk.bury(logger, rest, reason, f"it ended: {cause}")
         commands: list[Command] = []
-        for logger in sorted(broken):
-            record = self._records[logger]
-            lost = record.deliveries.take_slots(chosen)
-            reason = "disabled" if record.state is State.FATAL else record.last_exit
-            commands += self._bury(logger, lost, reason, f"it is down: {record.last_error}")
+        if culprit is not None and not is_stopping:
+            blame = deliveries.blame(culprit)
+            blame.crashes += 1
+            if blame.crashes >= CRASHES_MAX:
+                rest.remove(culprit)
+                commands = [self.disk.bury_with_arrays(logger, culprit, cause, output, now_s)]
+        deliveries.put_back(rest)
+        record.suspects += len(rest)
         return commands
 
-    def _bury(
-        self, logger: int, results: Sequence[Result], reason: str, problem: str
-    ) -> list[Command]:
-        """End the holds of one logger on results that it will never get, and say so."""
-        if not results:
-            return []
-        self._records[logger].deliveries.dead += len(results)
-        self._slots.end_holds(logger, [result.slot for result in results])
-        return [ReportDead(logger, list(results), reason, problem)]
+    # Time.
 
-    def time_passed(self, now_s: float) -> list[Command]:
+    def alarm(self, alarm: Alarm, due_s: float, now_s: float) -> list[Command]:
         """Start those whose rest is over, and end those that take too long."""
-        commands: list[Command] = []
-        for logger, record in enumerate(self._records):
-            due_s = record.deadline_s
-            if due_s is None or now_s < due_s:
-                continue
-            if record.state not in HAS_PROCESS:
-                record.restarts += 1
-                commands.append(self.spawn(logger, now_s))
-                continue
-            is_starting = record.state is State.STARTING
-            within_s = record.spec.start_s if is_starting else record.spec.stop_s
-            if now_s - due_s > LATE_S:
-                record.deadline_s = now_s + within_s
-                continue
-            record.deadline_s = None
-            why = f"{'not ready' if is_starting else 'did not end'} within {within_s:g} s"
-            if is_starting:
-                record.start_problem = record.start_problem or why
-            commands.append(KillLogger(logger, why))
+        is_late = now_s - due_s > LATE_S
+        match alarm:
+            case Alarm(Why.STATE, logger):
+                return self._state_lasts(logger, now_s, is_late=is_late)
+            case Alarm(Why.HANG, logger):
+                return self._check_progress(logger, now_s, is_late=is_late)
+            case Alarm(Why.RETRY, logger):
+                return self._retry(logger, now_s)
+            case Alarm(Why.PROBE, logger):
+                return self._probe(logger, now_s)
+            case Alarm(Why.KEEP):
+                return self._disk_lasts(now_s, is_late=is_late)
+        return []
+
+    def _disk_lasts(self, now_s: float, *, is_late: bool) -> list[Command]:
+        if is_late:
+            self.disk.rearm(now_s)
+            return []
+        commands = self.disk.overdue(now_s)
+        for logger in self.everyone:
+            commands += self.send(logger, now_s)
         return commands
+
+    def _state_lasts(self, logger: int, now_s: float, *, is_late: bool) -> list[Command]:
+        record = self._records[logger]
+        if record.state not in HAS_PROCESS:
+            record.restarts += 1
+            return [self.spawn(logger, now_s)]
+        is_starting = record.state is State.STARTING
+        within_s = record.spec.start_s if is_starting else record.spec.stop_s
+        if is_late:
+            self._alarms.set(Alarm(Why.STATE, logger), now_s + within_s)
+            return []
+        if not is_starting:
+            return [KillLogger(logger, "did not end in time")]
+        record.kill_cause = HANG
+        why = f"not ready within {within_s:g} s"
+        record.start_problem = record.start_problem or why
+        return [KillLogger(logger, why, dump=True)]
+
+    def _check_progress(self, logger: int, now_s: float, *, is_late: bool) -> list[Command]:
+        record = self._records[logger]
+        if not record.deliveries.window or record.state is not State.RUNNING:
+            return []
+        if is_late:
+            record.progress_s = now_s
+        due_s = record.progress_s + record.spec.hang_s
+        if now_s < due_s:
+            self._alarms.set(Alarm(Why.HANG, logger), due_s)
+            return []
+        record.kill_cause = HANG
+        return [KillLogger(logger, f"no progress for {record.spec.hang_s:g} s", dump=True)]
+
+    # The end.
 
     def close(self, now_s: float) -> list[Command]:
         """Ask every logger to end, the last one first."""
         commands: list[Command] = []
+        self.disk.close()
         for logger in reversed(self.everyone):
             record = self._records[logger]
-            commands += self._stop(logger)
+            end_s = record.spec.stop_s
+            if not record.is_drained:
+                end_s = min(end_s, END_S)
+            commands += self._stop(logger, now_s)
             if record.state is State.STOPPING:
-                record.deadline_s = now_s + record.spec.stop_s
+                self._alarms.set(Alarm(Why.STATE, logger), now_s + end_s)
                 commands.append(CloseLogger(logger))
         return commands
 
-    def kill(self) -> list[Command]:
+    def kill(self, now_s: float) -> list[Command]:
         """End every logger at once."""
+        self._is_killing = True
         commands: list[Command] = []
+        self.disk.close()
         for logger in reversed(self.everyone):
             if self._records[logger].state in HAS_PROCESS:
                 commands.append(KillLogger(logger, "the daemon ends now"))
-            commands += self._stop(logger)
+            commands += self._stop(logger, now_s)
         return commands
 
-    def _stop(self, logger: int) -> list[Command]:
-        """Give up what it was not sent; what it has, it may finish."""
+    def _stop(self, logger: int, now_s: float) -> list[Command]:
+        """Take back what it was not sent; what it has, it may finish."""
         record = self._records[logger]
-        reason = "disabled" if record.state is State.FATAL else "shutdown"
-        record.deadline_s = None
+        for why in (Why.STATE, Why.HANG, Why.RETRY, Why.SPILL):
+            self._alarms.clear(Alarm(why, logger))
+        self._resume(logger)
         if record.state not in (State.STOPPING, State.STOPPED):
             record.advance(Input.STOP)
-        return self._bury(logger, record.deliveries.take_queue(), reason, record.last_error)
+        return self._give_up(logger, now_s)
+
+    def _give_up(self, logger: int, now_s: float) -> list[Command]:
+        """What it will not get from this daemon, the next one replays, or it is dropped."""
+        record = self._records[logger]
+        if record.spec.on_crash == "redeliver":
+            return self.disk.spill_rest(logger, now_s)
+        record.deliveries.hurry_retries()
+        rest = record.deliveries.waiting()
+        record.deliveries.take_slots({result.slot for result in rest})
+        return self.disk.bury(logger, rest, "shutdown", record.last_error)
 
     def check_invariants(self) -> None:
         """Assert that holds and deliveries are the same.  Looks at everything: for tests."""
+        self.disk.check_invariants()
         held = [0] * self._slots.slot_count
         for logger, record in enumerate(self._records):
-            record.deliveries.check_invariants()
-            for result in (*record.deliveries.window, *record.deliveries.queue):
+            deliveries = record.deliveries
+            deliveries.check_invariants()
+            kept = self.disk.held_by(logger)
+            for result in (*deliveries.window, *deliveries.returned, *deliveries.waiting(), *kept):
                 assert logger in self._slots.holders_of(result.slot)
                 held[result.slot] += 1
-            assert record.state in HAS_PROCESS or not record.deliveries.window
+            assert record.state in HAS_PROCESS or not deliveries.window
         for slot, count in enumerate(held):
             assert count == len(self._slots.holders_of(slot)), "a hold without a delivery"

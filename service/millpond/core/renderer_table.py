@@ -102,11 +102,14 @@ class RendererTable:
         """Whether it still waits."""
         return renderer in self._waiting
 
-    @property
-    def shortage(self) -> int:
-        """Slots that should come free now, for there are more who wait than free slots."""
-        free_count = self._slots.free_count
-        if len(self._waiting) <= free_count:
+    def shortage(self, reserve: int) -> int:
+        """Slots that should come free now, for there are more who wait than free slots.
+
+        Args:
+            reserve: Free slots that are for others.
+        """
+        free_count = self._slots.free_count - reserve
+        if len(self._waiting) <= max(0, free_count):
             return 0
         waiting = [self._members[renderer] for renderer in self._waiting]
         return sum(1 + self._room(member, extra=1) for member in waiting) - free_count
@@ -115,17 +118,21 @@ class RendererTable:
         """Nobody gets a slot any more."""
         self._waiting.clear()
 
-    def grant(self) -> dict[int, list[SlotRef]]:
-        """Give free slots away, and say to whom which."""
+    def grant(self, reserve: int) -> dict[int, list[SlotRef]]:
+        """Give free slots away, and say to whom which.
+
+        Args:
+            reserve: Free slots that are for others.
+        """
         slots = self._slots
         granted: dict[int, list[SlotRef]] = {}
-        if not slots.free_count:
+        if slots.free_count <= reserve:
             return granted
-        for renderer in list(self._waiting)[: slots.free_count]:
+        for renderer in list(self._waiting)[: slots.free_count - reserve]:
             del self._waiting[renderer]
             granted[renderer] = self._claim(renderer, 1)
         for renderer, member in self._members.items():
-            more = self._claim(renderer, min(self._room(member), slots.free_count))
+            more = self._claim(renderer, min(self._room(member), slots.free_count - reserve))
             if more:
                 granted[renderer] = granted.get(renderer, []) + more
         return granted

@@ -63,7 +63,10 @@ class SlotTable:
         return len(self._free)
 
     def claim(self, renderer: int) -> SlotRef | None:
-        """Give a renderer a slot to write into, or None when all are held."""
+        """Give a renderer a slot to write into, or None when all are held.
+
+        A number below zero is that of one who reads results back from the disk.
+        """
         if not self._free:
             return None
         slot = self._free.pop()
@@ -116,6 +119,10 @@ class SlotTable:
             if not self._hold_counts[slot]:
                 self._free.append(slot)
         return len(self._free) - freed
+
+    def hold_count(self, slot: int) -> int:
+        """How many loggers hold a slot."""
+        return self._hold_counts[slot]
 
     def holders_of(self, slot: int) -> list[int]:
         """The loggers that hold a slot, released or not."""

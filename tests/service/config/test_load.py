@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from millpond.config.load import load
 from millpond.config.model import EXPERIMENT_SECTIONS, Config, LoggerConfig
+from millpond.config.section import ByteCount
 from millpond.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[3] / "config.example.yaml"
@@ -163,6 +164,8 @@ def _compare(shown: dict[str, Any], default: BaseModel) -> list[str]:
         value = getattr(default, name)
         if isinstance(value, BaseModel):
             differing += _compare(shown[name], value)
+        elif isinstance(shown[name], str) and isinstance(value, int):  # A size: 4GiB.
+            differing += [name] * (TypeAdapter(ByteCount).validate_python(shown[name]) != value)
         elif shown[name] != (list(value) if isinstance(value, tuple) else value):
             differing.append(name)
     return differing

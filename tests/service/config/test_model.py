@@ -20,6 +20,9 @@ BAD = [
     ("buffer:\n  slot: 3", 3, "buffer.slot", "did you mean 'slots'?"),
     ("buffer: {channel: {}}", 2, "buffer.channel", "did you mean 'channels'?"),
     ("service:\n  drain: 3", 3, "service.drain", "did you mean 'drain_s'?"),
+    ("disk: {spill_max: lots}", 2, "disk.spill_max", "512MiB"),
+    ("disk: {deadline_s: 0}", 2, "disk.deadline_s", "above 0"),
+    ("disk: {size: 1GiB}", 2, "disk.size", "Known here: spill_dir"),
     ("service: {hang_s: 3}", 2, "service.hang_s", "Known here: socket"),
     ("buffer:\n  channels:\n    a: {shape: [], dtype: int8, type: 3}", 4, None, "unknown key"),
     # Words that YAML's readers differ about.
@@ -118,9 +121,10 @@ BAD_LOGGERS = [
         "logging.logger_modules[1].name",
         "another 'name:'",
     ),
-    ("logging: {logger_modules: [{module: a,\n  hang_s: 3}]}", 2, None, "unknown key"),
-    ("logging: {logger_modules: [{module: a,\n  when_full: drop}]}", 2, None, "unknown key"),
-    ("logging: {logger_modules: [{module: a,\n  on_crash: drop}]}", 2, None, "unknown key"),
+    ("logging: {logger_modules: [{module: a,\n  hang_s: 0}]}", 2, None, "from 0.1 to"),
+    ("logging: {logger_modules: [{module: a,\n  when_full: wait}]}", 2, None, "drop"),
+    ("logging: {logger_modules: [{module: a,\n  on_crash: ignore}]}", 2, None, "redeliver"),
+    ("logging: {logger_modules: [{module: a,\n  limits: {cores: 2}}]}", 2, None, "unknown key"),
     ("logging: {logger_modules: [{module: a, max_in_window: 0}]}", 1, None, "from 1 to 1024"),
     ("logging: {logger_modules: [{module: a, start_s: 0}]}", 1, None, "above 0 and up to 3600"),
     ("logging: {logger_modules: [{module: a, options: [1]}]}", 1, None, "found [1]"),
@@ -187,3 +191,12 @@ def test_others_report_problems_at_the_place_of_a_key(tmp_path: Path) -> None:
     assert str(config.error("too many", "buffer", "slots")) == f"{path}:3: buffer.slots: too many"
     assert config.error("x", "service", "socket").line == 1
     assert config.error("x", "logging", "logger_modules", 0, "module").line == 1
+
+
+def test_some_of_the_loggers_can_be_chosen() -> None:
+    config = Config(logging={"logger_modules": ["csv", "json", "image"]})
+    assert [logger.name for logger in config.only(["image", "csv"]).loggers] == ["csv", "image"]
+    with pytest.raises(
+        ConfigError, match="there is no logger 'video'; there are: csv, json, image"
+    ):
+        config.only(["video"])

@@ -14,7 +14,7 @@ def logger(name: str, count: int, *, state: State, window_max: int = 2) -> Logge
     )
     record.state, record.pid = state, 4711
     if state is State.RUNNING:
-        record.deliveries.advance()
+        record.deliveries.advance(9)
     return record
 
 
@@ -39,6 +39,28 @@ def test_a_logger_without_a_process_is_named_by_its_state() -> None:
     loggers = [logger("csv", 3, state=State.BACKOFF)]
     text = describe_holders(loggers, [], since_s=SINCE_S, now_s=105.0)
     assert text == "3 of 8 held by logger 'csv' (backoff), oldest 0.0 s, result 000125"
+
+
+def test_a_failed_disk_is_named_and_what_it_gave_back_counts() -> None:
+    csv = logger("csv", 3, state=State.RUNNING)
+    csv.is_disk_bad = True
+    csv.deliveries.returned = csv.deliveries.window[:1]
+    del csv.deliveries.window[0]
+    text = describe_holders([csv], [], since_s=SINCE_S, now_s=105.0)
+    assert text == (
+        "3 of 8 held by logger 'csv' (pid 4711, its disk failed), oldest 0.0 s, result 000125"
+    )
+
+
+def test_slots_on_their_way_from_or_to_the_disk_are_named() -> None:
+    """They stand in nobody's queue meanwhile."""
+    csv = logger("csv", 5, state=State.BACKOFF)
+    csv.deliveries.make_batches({3, 4, 5}, token=1, count_max=9)
+    text = describe_holders([csv], [], on_disk=3, since_s=SINCE_S, now_s=108.0)
+    assert text == (
+        "3 of 8 held by the disk, which writes or reads them; "
+        "2 of 8 held by logger 'csv' (backoff), oldest 2.0 s, result 000126"
+    )
 
 
 def test_nobody_is_named_when_nobody_holds_one() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from millpond.core.deliveries import Result
+from millpond.core.deliveries import Batch, Result
 from millpond.core.lifecycle import Input, State
 from millpond.core.logger_record import LoggerRecord, LoggerSpec, brief
 
@@ -46,13 +46,69 @@ def test_a_stop_does_not_wait_for_a_logger_that_was_given_up() -> None:
     assert record.is_drained
 
 
+def running(**options) -> LoggerRecord:
+    record = LoggerRecord(LoggerSpec("csv", **options))
+    record.advance(Input.SPAWN)
+    record.advance(Input.READY)
+    return record
+
+
+@pytest.mark.parametrize(
+    ("policy", "well", "down", "suspended"),
+    [
+        (("block", "redeliver"), "", "spills", "spills"),
+        (("block", "drop"), "", "drops", ""),
+        (("spill", "redeliver"), "spills", "spills", "spills"),
+        (("spill", "drop"), "spills", "drops", "spills"),
+        (("drop", "redeliver"), "drops", "spills", "spills drops"),
+        (("drop", "drop"), "drops", "drops", "drops"),
+    ],
+)
+def test_who_must_not_keep_the_renderers_waiting(policy, well, down, suspended) -> None:
+    """What it has on the disk changes nothing: a renderer waits for one that reads it back."""
+
+    def what(record: LoggerRecord) -> str:
+        return " ".join(["spills"] * record.spills + ["drops"] * record.drops)
+
+    when_full, on_crash = policy
+    record = running(when_full=when_full, on_crash=on_crash)
+    assert what(record) == well
+    record.is_suspended = True
+    assert what(record) == suspended
+    record.is_suspended = False
+    record.deliveries.recover(Batch(0, [], 0, on_disk=1))
+    assert what(record) == well
+    record.advance(Input.EXIT)
+    assert what(record) == down
+
+
+def test_what_may_be_sent_depends_on_its_life_and_on_what_came_back() -> None:
+    record = LoggerRecord(LoggerSpec("csv", window_max=3))
+    assert record.room == 0
+    record = running(window_max=3)
+    record.deliveries.admit([Result(slot, 1, 1, slot + 1, "", b"") for slot in range(4)])
+    assert record.room == 3
+    record.suspects = 1
+    assert record.room == 1
+    record.deliveries.advance(1)
+    record.suspects, record.is_alone = 0, True
+    assert record.room == 0
+    record.deliveries.take_window()
+    assert record.room == 3
+    record.kill_cause = "hang"
+    assert record.room == 0
+    record.kill_cause, record.is_suspended = "", True
+    assert record.room == 0
+
+
 def test_its_numbers_add_up() -> None:
     record = LoggerRecord(LoggerSpec("csv", window_max=1))
     record.deliveries.admit([Result(slot, 1, 1, slot + 1, "", b"") for slot in range(3)])
-    record.deliveries.advance()
+    record.deliveries.advance(9)
     assert record.statistics() == {
         "pid": None,
         "state": "down",
+        "is_suspended": False,
         "restarts": 0,
         "published": 3,
         "delivered": 0,

@@ -35,8 +35,8 @@ def use(table: RendererTable, slots: SlotTable, renderer: int) -> list[int]:
 def test_everyone_begins_with_few_slots_ahead() -> None:
     table, _ = pond(100)
     join(table, ANN)
-    assert table.grant() == {ANN: [SlotRef(0, 1), SlotRef(1, 1)]}
-    assert table.grant() == {}
+    assert table.grant(0) == {ANN: [SlotRef(0, 1), SlotRef(1, 1)]}
+    assert table.grant(0) == {}
     table.check_invariants()
 
 
@@ -46,7 +46,7 @@ def test_one_that_runs_dry_gets_twice_as_many_up_to_a_limit() -> None:
     counts = []
     for _ in range(8):
         table.want(ANN)
-        counts.append(len(table.grant()[ANN]))
+        counts.append(len(table.grant(0)[ANN]))
         slots.end_holds(0, use(table, slots, ANN))
     assert counts == [4, 8, 16, 32, 64, 64, 64, 64]
     assert max(counts) == CREDITS_MAX
@@ -56,12 +56,12 @@ def test_running_dry_in_a_full_pond_earns_nothing() -> None:
     """More ahead would not help: there is nothing to give."""
     table, slots = pond(8)
     join(table, ANN)
-    while table.grant():
+    while table.grant(0):
         use(table, slots, ANN)
     assert slots.free_count == 0
     table.want(ANN)
     assert table.get(ANN).credit_target == CREDITS_FIRST
-    assert table.grant() == {}
+    assert table.grant(0) == {}
 
 
 def test_each_may_have_a_quarter_of_what_the_earlier_ones_leave() -> None:
@@ -73,7 +73,7 @@ def test_each_may_have_a_quarter_of_what_the_earlier_ones_leave() -> None:
         for _ in range(6):  # A burst, then it rests.
             slots.end_holds(0, use(table, slots, renderer))
             table.want(renderer)
-            table.grant()
+            table.grant(0)
         counts.append(table.get(renderer).claimed)
         assert not table.is_waiting(renderer)
         table.check_invariants()
@@ -97,7 +97,7 @@ def test_large_slots_in_rotation_are_few() -> None:
     join(table, ANN)
     for _ in range(4):
         table.want(ANN)
-    assert len(table.grant()[ANN]) == 4
+    assert len(table.grant(0)[ANN]) == 4
 
 
 def test_grants_go_out_in_batches() -> None:
@@ -105,32 +105,32 @@ def test_grants_go_out_in_batches() -> None:
     table, slots = pond(100)
     join(table, ANN)
     table.want(ANN)
-    assert len(table.grant()[ANN]) == 4
+    assert len(table.grant(0)[ANN]) == 4
     for count, granted in ((1, 0), (1, 2)):
         for slot in slots.claimed_by(ANN)[:count]:
             slots.give_back(slot)
             table.get(ANN).claimed -= 1
-        assert len(table.grant().get(ANN, [])) == granted
+        assert len(table.grant(0).get(ANN, [])) == granted
 
 
 def test_each_who_waits_gets_one_before_anyone_gets_two() -> None:
     table, slots = pond(3)
     join(table, ANN)
     table.want(ANN)
-    table.grant()
+    table.grant(0)
     join(table, BEN, CAT)
-    table.grant()
+    table.grant(0)
     slots.end_holds(0, use(table, slots, ANN) + use(table, slots, BEN) + use(table, slots, CAT))
     for renderer in (CAT, ANN, BEN):
         table.want(renderer)
-    assert {r: len(refs) for r, refs in table.grant().items()} == {CAT: 1, ANN: 1, BEN: 1}
+    assert {r: len(refs) for r, refs in table.grant(0).items()} == {CAT: 1, ANN: 1, BEN: 1}
 
 
 def test_those_who_wait_are_served_in_the_order_of_asking() -> None:
     """Asking again does not lose the place, and being served puts one at the end."""
     table, slots = pond(1)
     join(table, ANN)
-    table.grant()
+    table.grant(0)
     join(table, BEN, CAT)
     served = []
     for renderer in (CAT, BEN, CAT):
@@ -139,14 +139,14 @@ def test_those_who_wait_are_served_in_the_order_of_asking() -> None:
         (held,) = [r for r in table.members if slots.claimed_by(r)]
         table.want(held)
         slots.end_holds(0, use(table, slots, held))
-        served += list(table.grant())
+        served += list(table.grant(0))
     assert served == [CAT, BEN, ANN, CAT, BEN, ANN]
 
 
 def test_one_that_leaves_gives_everything_back() -> None:
     table, slots = pond(8)
     join(table, ANN, BEN)
-    table.grant()
+    table.grant(0)
     table.want(ANN)
     assert table.leave(ANN)
     assert slots.claimed_by(ANN) == []
@@ -168,11 +168,11 @@ def test_one_that_was_ended_keeps_its_slots_until_it_has_left() -> None:
     """It may still be writing into them."""
     table, slots = pond(8)
     join(table, ANN, BEN)
-    table.grant()
+    table.grant(0)
     table.want(ANN)
     table.end(ANN)
     assert table.get(ANN) is None
-    assert table.grant() == {}
+    assert table.grant(0) == {}
     assert len(slots.claimed_by(ANN)) == 2
     table.check_invariants()
     assert table.leave(ANN)
@@ -185,17 +185,31 @@ def test_a_shortage_is_as_large_as_the_next_grants(waiting, shortage) -> None:
     """Slots that would lie free are not worth a result."""
     table, slots = pond(16)
     join(table, ANN, BEN, CAT)
-    table.grant()
+    table.grant(0)
     used = [slot for renderer in (ANN, BEN) for slot in use(table, slots, renderer)]
     while slots.claim(CAT):
         table.get(CAT).claimed += 1
     for renderer in waiting:
         table.want(renderer)
-    assert table.shortage == shortage
+    assert table.shortage(0) == shortage
     slots.end_holds(0, used[:shortage])
-    assert table.shortage == 0
-    table.grant()
+    assert table.shortage(0) == 0
+    table.grant(0)
     assert slots.free_count == 0
+
+
+def test_a_reserve_is_left_free_and_is_missing_to_those_who_wait() -> None:
+    table, slots = pond(8)
+    join(table, ANN)
+    assert [len(refs) for refs in table.grant(7).values()] == [1]
+    use(table, slots, ANN)
+    table.want(ANN)
+    assert table.grant(7) == {}
+    assert table.grant(8) == {}
+    assert table.shortage(7) == 2  # One more would be given ahead.
+    assert table.shortage(8) == 3
+    table.stop_waiting()
+    assert table.shortage(8) == 0
 
 
 def test_nobody_waits_after_a_stop() -> None:

@@ -85,6 +85,16 @@ def test_no_hold_ends_twice() -> None:
         slots.end_holds(CSV, [0])
 
 
+def test_who_reads_back_from_the_disk_is_no_renderer() -> None:
+    slots, _ = table(1)
+    slot, generation = slots.claim(-1)
+    assert slots.is_claimed(slot, generation, -1)
+    assert slots.claimed_by(-1) == [0]
+    slots.publish(slot, generation, holders=[CSV])
+    slots.check_invariants()
+    assert (slots.hold_count(0), slots.holders_of(0)) == (1, [CSV])
+
+
 def test_words_of_loggers_change_nothing_by_themselves() -> None:
     """The table reads them for the one who asks, and believes none."""
     slots, acks = table(1)

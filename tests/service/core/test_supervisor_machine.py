@@ -1,7 +1,8 @@
 """Any order of events: the supervisor in a world whose parts do what they like.
 
 Loggers write their words also wrongly, late and after their death; renderers publish what they
-may not; everybody comes and goes.  After each event the books of the world must agree.
+may not; the disk fails, loses, or does not answer; everybody comes and goes.  After each event
+the books of the world must agree.
 """
 
 from __future__ import annotations
@@ -9,9 +10,13 @@ from __future__ import annotations
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from supervisor_world import World
+from supervisor_books import DISK_ERRORS, HANG_S
+from supervisor_shell import DELAY_S_MAX
+from supervisor_world import RECOVERED, START_S, World
 
 from millpond.core import events as on
+from millpond.core.logger_record import LoggerSpec
+from millpond.core.restart import RestartPolicy
 from millpond.core.slots import SlotRef
 
 SETTLING_ROUNDS = 500
@@ -25,8 +30,34 @@ def may_do_wrong(self: Moves) -> bool:
     return self.may_do_wrong and has_claims(self)
 
 
+def has_window(self: Moves) -> bool:
+    return any(reader.window for reader in self.world.loggers)
+
+
 def is_any(*phases: str):
     return lambda self: any(reader.phase in phases for reader in self.world.loggers)
+
+
+SPECS = st.builds(
+    LoggerSpec,
+    name=st.just("any"),
+    window_max=st.integers(1, 3),
+    start_s=st.just(START_S),
+    hang_s=st.just(HANG_S),
+    when_full=st.sampled_from(["block", "spill", "drop"]),
+    on_crash=st.sampled_from(["redeliver", "redeliver", "drop"]),
+    restart=st.builds(
+        RestartPolicy,
+        # Often many, for a result is blamed only by a logger that is started again.
+        intensity=st.sampled_from([0, 1, 3, 20]),
+        delay_s_max=st.just(DELAY_S_MAX),
+    ),
+)
+
+# What becomes of loggers that work on results of such sequences.
+POISON = st.dictionaries(
+    st.integers(0, 3), st.sampled_from(["crash", "crash", "raise", "disk"]), max_size=2
+)
 
 
 class Moves(RuleBasedStateMachine):
@@ -35,27 +66,28 @@ class Moves(RuleBasedStateMachine):
     world: World | None = None
 
     @initialize(
-        slot_count=st.integers(1, 12),
-        windows=st.lists(st.integers(1, 3), min_size=1, max_size=3),
+        slot_count=st.integers(1, 20),
+        specs=st.lists(SPECS, min_size=1, max_size=3),
         data=st.data(),
     )
-    def open(self, slot_count, windows, data):
+    def open(self, slot_count, specs, data):
         def sometimes(name: str) -> bool:
             return data.draw(st.sampled_from([False, False, True]), label=name)
 
         self.may_stop = sometimes("may stop")
         self.may_do_wrong = sometimes("renderers may do wrong")
+        self.poison = data.draw(POISON, label="poison")
         self.world = World(
             slot_count,
-            windows,
-            slot_bytes=data.draw(st.sampled_from([4096, 2**21]), label="slot_bytes"),
-            intensity=data.draw(st.integers(0, 3), label="intensity"),
+            specs,
+            recovered=[data.draw(st.sampled_from([0, 0, 1, 5]), label="recovered") for _ in specs],
+            slot_bytes=data.draw(st.sampled_from([4096, 2**21, 2**24]), label="slot_bytes"),
             exit_when_done=sometimes("exit when done"),
         )
         for _ in range(data.draw(st.integers(1, 3), label="renderers")):
             self.world.join()
         if not sometimes("loggers start slowly"):
-            for logger in range(len(windows)):
+            for logger in range(len(specs)):
                 self.world.make_ready(logger)
 
     # Renderers.
@@ -161,22 +193,72 @@ class Moves(RuleBasedStateMachine):
     def logger_ends(self, data, cause):
         self.world.end(self.some_logger(data, "starting", "ready"), cause)
 
-    @precondition(lambda self: any(reader.window for reader in self.world.loggers))
+    @precondition(has_window)
+    @rule(data=st.data(), ends=st.booleans())
+    def logger_begins(self, data, ends):
+        """With a result, or with a flush; it may not survive it."""
+        logger = self.some_busy_logger(data)
+        reader = self.world.loggers[logger]
+        reader.begin(data.draw(st.sampled_from(reader.window)).ref)
+        if ends:
+            self.world.end(logger, "crash(SIGSEGV)")
+
+    @precondition(has_window)
+    @rule(data=st.data())
+    def logger_begins_to_flush(self, data):
+        self.world.loggers[self.some_busy_logger(data)].begin_flush()
+
+    @precondition(has_window)
     @rule(data=st.data(), is_rung=st.booleans())
     def logger_releases(self, data, is_rung):
         """In any order, some of what it has; it may die before it rings."""
-        logger = data.draw(
-            st.sampled_from([n for n, r in enumerate(self.world.loggers) if r.window])
-        )
+        logger = self.some_busy_logger(data)
         reader = self.world.loggers[logger]
-        for ref in data.draw(st.lists(st.sampled_from(reader.window), min_size=1)):
-            reader.ack[ref.slot] = ref.generation
+        reader.release(data.draw(st.lists(st.sampled_from(reader.window), min_size=1)))
         if is_rung:
             self.world.ring(logger)
+
+    def some_busy_logger(self, data: st.DataObject) -> int:
+        busy = [n for n, r in enumerate(self.world.loggers) if r.window]
+        return data.draw(st.sampled_from(busy), label="logger")
 
     @rule()
     def loggers_release_all(self):
         self.world.release_all()
+
+    @rule(times=st.integers(1, 5))
+    def loggers_work(self, times):
+        """As they do, one result after the other, until one is not to be borne."""
+        for _ in range(times):
+            for logger, reader in enumerate(self.world.loggers):
+                self.work(logger, reader)
+            self.loggers_come_back()
+
+    def work(self, logger, reader):
+        for item in list(reader.window):
+            reader.begin(item.ref)
+            match self.poison.get(item.key[1] % 4):
+                case "crash":
+                    self.world.end(logger, "crash(SIGSEGV)")
+                    return
+                case "raise":
+                    self.world.raise_error(logger, item.ref, 0)
+                case "disk":
+                    self.world.raise_error(logger, item.ref, DISK_ERRORS[0])
+                case _:
+                    reader.release([item])
+        self.world.ring(logger)
+
+    @rule()
+    def loggers_come_back(self):
+        world = self.world
+        for logger, reader in enumerate(world.loggers):
+            if reader.phase == "none" and not world.is_closed:
+                world.wait(None)
+            if reader.phase != "none" and (reader.is_killed or reader.is_closing):
+                world.end(logger, "crash(SIGKILL)")
+            elif reader.phase == "starting":
+                world.make_ready(logger)
 
     @rule(data=st.data(), is_rung=st.booleans())
     def stray_write(self, data, is_rung):
@@ -189,19 +271,60 @@ class Moves(RuleBasedStateMachine):
         if is_rung:
             self.world.ring(logger)
 
-    @precondition(lambda self: self.world.published)
-    @rule(data=st.data())
-    def logger_raises(self, data):
-        logger = self.some_logger(data)
-        reader = self.world.loggers[logger]
-        ref = data.draw(st.sampled_from(reader.window or self.world.published))
-        is_blamed = ref in reader.window
-        self.world.feed(on.LoggerRaised(logger, *ref, "Traceback ...\nValueError: no"))
-        assert not is_blamed or reader.outcomes[ref] == "dead: exception"
+    @precondition(has_window)
+    @rule(data=st.data(), number=st.sampled_from([0, 2, 0, *DISK_ERRORS[:1]]))
+    def logger_raises(self, data, number):
+        logger = self.some_busy_logger(data)
+        item = data.draw(st.sampled_from(self.world.loggers[logger].window))
+        self.world.raise_error(logger, item.ref, number)
+
+    @precondition(has_window)
+    @rule(data=st.data(), number=st.sampled_from([0, *DISK_ERRORS]))
+    def logger_raises_for_all(self, data, number):
+        """As for a flush that failed."""
+        logger = self.some_busy_logger(data)
+        for item in list(self.world.loggers[logger].window):
+            self.world.raise_error(logger, item.ref, number)
+
+    @rule(data=st.data(), number=st.sampled_from([0, *DISK_ERRORS]))
+    def logger_raises_for_another_use(self, data, number):
+        slot = data.draw(st.integers(0, self.world.slot_count - 1))
+        generation = data.draw(st.integers(0, self.world.last_generation[slot] + 1))
+        self.world.raise_error(self.some_logger(data), SlotRef(slot, generation), number)
+
+    # The disk.
+
+    @precondition(lambda self: self.world.disk.tasks)
+    @rule(data=st.data(), is_well=st.sampled_from([True, True, False]))
+    def disk_answers(self, data, is_well):
+        count = len(self.world.disk.tasks[0].keys)
+        corrupt = [] if is_well else data.draw(st.lists(st.integers(0, count - 1)))
+        self.world.answer(is_well=is_well, corrupt=corrupt)
+
+    @precondition(lambda self: self.world.disk.tasks)
+    @rule()
+    def disk_does_all(self):
+        for _ in range(len(self.world.disk.tasks)):
+            if self.world.disk.tasks:
+                self.world.answer()
+
+    @precondition(lambda self: self.world.disk.is_writing)
+    @rule()
+    def disk_is_silent(self):
+        """Until it is given up."""
+        for _ in range(SETTLING_ROUNDS):
+            if not self.world.disk.is_writing:
+                return
+            self.world.wait(None)
+
+    @precondition(lambda self: self.world.disk.cancelled)
+    @rule(is_well=st.booleans())
+    def disk_answers_late(self, is_well):
+        self.world.answer_late(is_well=is_well)
 
     # Time and the end.
 
-    @rule(passed_s=st.sampled_from([None, 0.0, 0.05, 1.0, 70.0]))
+    @rule(passed_s=st.sampled_from([None, None, 0.0, 0.05, 1.0, 5.0, 70.0]))
     def time_passes(self, passed_s):
         self.world.wait(passed_s)
 
@@ -229,13 +352,15 @@ class Moves(RuleBasedStateMachine):
         assert world.is_finished
         assert world.supervisor.wake_at_s is None
         assert world.free_slots() == set(range(world.slot_count))
-        for reader in world.loggers:
-            assert reader.outcomes.keys() == set(world.published)
+        for reader, recovered in zip(world.loggers, world.recovered, strict=True):
+            keys = {(RECOVERED, n) for n in range(1, recovered + 1)} | set(world.published)
+            assert reader.outcomes.keys() | reader.open.keys() == keys
+            assert all(item.place == "disk" for item in reader.open.values())
 
 
 test_any_order_of_events_keeps_the_books = Moves.TestCase
 Moves.TestCase.settings = settings(
-    max_examples=300,
+    max_examples=200,
     stateful_step_count=50,
     deadline=None,
     report_multiple_bugs=False,

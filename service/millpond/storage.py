@@ -1,0 +1,397 @@
+"""What the daemon keeps in the run folder: the ledger, the spills, and the dead.
+
+`open` squares what the last start left with what this one finds: what is in a spill is delivered
+now, and what has neither outcome nor record is listed as dead, so that nothing is forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import structlog
+
+from millpond.config.model import Config
+from millpond.core.commands import (
+    BuryResults,
+    CancelKeeping,
+    ReplayResults,
+    ReportDead,
+    SpillResults,
+)
+from millpond.core.deliveries import Key, Result
+from millpond.core.events import Event, ResultsReplayed
+from millpond.core.layout import Channel, Layout, channels_from_json, channels_to_json
+from millpond.core.ranges import ResultRanges
+from millpond.dead_letters import DeadLetters, Letter, dead_of
+from millpond.dead_retry import TakenBack, put_into_spill, taken_back
+from millpond.keeper import Keeper
+from millpond.ledger import Ledger
+from millpond.module_search import FoundModule
+from millpond.run_folder import has_files, spill_folders
+from millpond.segment import Segment
+from millpond.spill import RecoveredResult, SpillStore, list_spilled
+from millpond.spill_recovery import spilled_channels
+
+# Between two moments at which the ledger waits for the disk: what a loss of power may cost.
+LEDGER_SYNC_S: Final = 0.25
+# For the disk at the end, besides what `disk.deadline_s` gives it.
+CLOSE_S: Final = 2.0
+IDS_SHOWN_MAX: Final = 10
+
+DiskCommand = SpillResults | BuryResults | CancelKeeping | ReplayResults | ReportDead
+
+log = structlog.get_logger(__name__)
+
+
+class Storage:
+    """The run folder, as the daemon uses it.
+
+    Args:
+        config: The configuration.
+        modules: Where each logger was found, in the order of the configuration.
+        loop: The event loop.
+        dispatch: Takes events.
+        fail: Takes a bug of ours.
+
+    Attributes:
+        renderer_last: The highest number that a renderer ever had in this run folder.
+        channels: Those of the last start, if something of it waits on the disk.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        modules: Sequence[FoundModule],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        dispatch: Callable[[Event], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._config = config
+        self._names = [logger.name for logger in config.loggers]
+        self._loop = loop
+        self._dispatch = dispatch
+        self._fail = fail
+        self._ledger = Ledger(config.output_dir, _definitions(config, modules))
+        previous = self._ledger.previous
+        self._dead: dict[str, set[Key]] = {}
+        for logger, renderer, sequence in dead_of(config.output_dir):
+            self._dead.setdefault(logger, set()).add((renderer, sequence))
+        self._back: dict[str, list[TakenBack]] = {}
+        for one in taken_back(config.output_dir):
+            self._back.setdefault(one.line.logger, []).append(one)
+        folders = spill_folders(config.spill_path)
+        old = previous.spill
+        if old is not None and old != config.spill_path and spill_folders(old):
+            raise config.error(
+                f"results of this run wait in {old}, not in {config.spill_path}: set it "
+                "back until they are replayed, or move them",
+                *("disk", "spill_dir"),
+            )
+        self._strangers = {
+            folder.name: list(list_spilled(folder))
+            for folder in folders
+            if folder.name not in self._names
+        }
+        self._last_channels = _channels(previous.channels)
+        self.channels: tuple[Channel, ...] | None = None
+        if folders or self._back:
+            told = (_channels(spilled_channels(folder)) for folder in folders)
+            self.channels = self._last_channels or next(filter(None, told), None)
+        keys: list[Iterable[tuple[int, ...]]] = [*self._dead.values()]
+        keys += [[one.key for one in back] for back in self._back.values()]
+        if not previous.is_whole:  # Else it knows all of them.
+            keys += [(found[:2] for found in list_spilled(folder)) for folder in folders]
+        highest = max((key[0] for some in keys for key in some), default=0)
+        self.renderer_last = max(previous.renderer_last, highest)
+        if not previous.number and has_files(config.output_dir):
+            # Its ledger is gone, and the files here may name results of renderers 1, 2, 3 ...
+            self.renderer_last = max(self.renderer_last, int(time.time()))
+        # Dead, and the list did not take their lines yet: the ledger goes on owing them.
+        self._unlisted: dict[str, list[Key]] = {}
+        self._stores: list[SpillStore] = []
+        self._letters: DeadLetters | None = None
+        self._keeper: Keeper | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        # Read back and without an outcome, for each logger: their records are still on the disk.
+        self._replayed: list[set[Key]] = [set() for _ in self._names]
+        self._to_settle: list[list[Key]] = [[] for _ in self._names]
+
+    def channels_for(
+        self, declared: tuple[Channel, ...] | None, *, is_replay: bool
+    ) -> tuple[Channel, ...] | None:
+        """The channels to begin with; None: the first renderer declares them.
+
+        Args:
+            declared: Those of the configuration.
+            is_replay: No renderer will come.
+        """
+        if declared is None:
+            return self._last_channels if is_replay else self.channels
+        # In the order in which they lie on the disk, should they be the same.
+        waiting = self.channels
+        return waiting if waiting is not None and set(waiting) == set(declared) else declared
+
+    def open(self, segment: Segment) -> list[int]:
+        """Take over what the last start left, and begin this one.
+
+        Returns:
+            How many results wait on the disk for each logger.
+
+        Raises:
+            OSError: The ledger cannot be written.
+        """
+        config, layout = self._config, segment.layout
+        previous = self._ledger.previous
+        for problem in previous.problems:
+            log.warning("ledger", problem=problem)
+        self._letters = DeadLetters(
+            config.output_dir, layout, arrays_bytes_max=config.disk.dead_max
+        )
+        self._letters.retry()  # While the disk has room: its reserve is made.
+        waiting: dict[str, ResultRanges] = {}
+        for name in self._names:
+            store = SpillStore(
+                config.spill_path / name, layout, size_max_bytes=config.disk.spill_max
+            )
+            self._stores.append(store)
+            waiting[name] = ResultRanges(self._recover(name, store, layout))
+        for name in sorted({*previous.logger_names, *self._strangers} - set(self._names)):
+            found = self._strangers.get(name, [])
+            spilled = [r[:2] for r in found if not self._is_settled(name, r)]
+            waiting[name] = ResultRanges(spilled)
+            if spilled:
+                count = len(spilled)
+                log.warning("spill of a logger that is not configured", logger=name, count=count)
+            self._report_unaccounted(name, spilled)
+        self._ledger.begin(
+            {
+                name: results.union(ResultRanges(self._unlisted.get(name, ())))
+                for name, results in waiting.items()
+            },
+            renderer_last=self.renderer_last,
+            spill=os.fspath(config.spill_path),
+            config=os.fspath(config.source),
+            output_dir=os.fspath(config.output_dir),
+            channels=channels_to_json(layout.channels),
+        )
+        for name in self._names:
+            for one in self._back.get(name, ()):
+                if one.key in waiting[name]:
+                    one.arrays.unlink(missing_ok=True)
+        self._keeper = Keeper(
+            self._loop,
+            dispatch=self._tell,
+            fail=self._fail,
+            recorded=self._recorded,
+            names=self._names,
+            stores=self._stores,
+            letters=self._letters,
+            slot_memory=segment.slot,
+            slot_bytes=layout.payload_bytes,
+        )
+        return [len(waiting[name]) for name in self._names]
+
+    def _recover(self, name: str, store: SpillStore, layout: Layout) -> list[Key]:
+        """Find what waits for one logger; settle what has an outcome, and list what is damaged."""
+        recovery = store.recover()
+        for problem in recovery.problems:
+            log.warning("spill", logger=name, problem=problem)
+        settled = [r[:2] for r in recovery.results if self._is_settled(name, r)]
+        if settled:
+            store.settle(settled)
+        damaged = [r for r in recovery.corrupt if not self._is_settled(name, r)]
+        self._bury(name, damaged, "spill_corrupt", "its record on the disk is damaged")
+        others = [r for r in recovery.set_aside if not self._is_settled(name, r)]
+        problem = f"it has other channels; its record is in {self._config.spill_path / name}"
+        self._bury(name, others, "spill_corrupt", problem)
+        waiting = [r[:2] for r in recovery.results if not self._is_settled(name, r)]
+        there = set(waiting)
+        for one in self._back.get(name, ()):
+            if one.key in there:
+                continue  # The last start had it there, and ended before the arrays were removed.
+            if problem := put_into_spill(one, store, layout):
+                log.error("cannot be tried again", logger=name, id=one.line.id, problem=problem)
+            else:
+                waiting.append(one.key)
+        self._report_unaccounted(name, [*waiting, *(r[:2] for r in (*damaged, *others))])
+        if waiting:
+            log.info("results wait on the disk", logger=name, count=len(waiting))
+        return waiting
+
+    def _is_settled(self, name: str, result: RecoveredResult) -> bool:
+        """Whether a record is of a result that has its outcome: segments go as a whole."""
+        previous, key = self._ledger.previous, result[:2]
+        if key in self._dead.get(name, ()) or key in previous.delivered.get(name, ()):
+            return True
+        # What the last start owed to nobody had its outcome before, if its ledger is whole.
+        return previous.is_whole and key not in previous.owed(name)
+
+    def _report_unaccounted(self, name: str, spilled: Iterable[Key]) -> None:
+        previous = self._ledger.previous
+        back = [one.key for one in self._back.get(name, ())]
+        lost = previous.unaccounted(name, self._dead.get(name, ()), [*spilled, *back])
+        results = [RecoveredResult(r.renderer, r.sequence, r.id or "") for r in lost]
+        problem = "the daemon ended without a word; the logger may have recorded it all the same"
+        self._bury(name, results, "unaccounted", problem)
+
+    def _bury(
+        self, name: str, results: Sequence[RecoveredResult], reason: str, problem: str
+    ) -> None:
+        if not results:
+            return
+        assert self._letters is not None
+        letters = [Letter(r.renderer, r.sequence, r.id, 0, None, b"") for r in results]
+        if not self._letters.bury(name, letters, reason=reason, problem=problem):
+            self._unlisted.setdefault(name, []).extend(r[:2] for r in results)
+        ids = [r.id or f"renderer {r.renderer}, sequence {r.sequence}" for r in results]
+        log.error(
+            "results lost",
+            logger=name,
+            count=len(ids),
+            reason=reason,
+            ids=[*ids[:IDS_SHOWN_MAX], *(["..."] if len(ids) > IDS_SHOWN_MAX else [])],
+            problem=problem,
+        )
+
+    # While the daemon runs.
+
+    def perform(self, command: DiskCommand) -> None:
+        """Have the keeper do what the supervisor wants."""
+        keeper = self._keeper
+        assert keeper is not None
+        match command:
+            case SpillResults():
+                keeper.spill(command)
+            case BuryResults() | ReportDead():
+                keeper.bury(command, self._take_replayed(command.logger, command.results))
+            case CancelKeeping(token):
+                keeper.cancel(token)
+            case ReplayResults():
+                keeper.replay(command)
+
+    def published(self, results: list[Result]) -> None:
+        """Note what a renderer published."""
+        self._ledger.published(results)
+        self._arm()
+
+    def delivered(self, logger: int, results: list[Result]) -> None:
+        """Note what a logger has recorded."""
+        self._ledger.delivered(logger, results)
+        self._arm()
+        self._settle(logger, results)
+
+    def renderer_joined(self, renderer: int, pid: int) -> None:
+        """Note a renderer."""
+        self._ledger.renderer_joined(renderer, pid)
+        self._arm()
+
+    def renderer_left(self, renderer: int) -> None:
+        """Note that no more comes of it."""
+        self._ledger.renderer_left(renderer)
+
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, ResultsReplayed):
+            keys = [result.key for result in (*event.results, *event.corrupt)]
+            self._replayed[event.logger].update(keys)
+        self._dispatch(event)
+
+    def _recorded(self, what: tuple[int, Sequence[Result]]) -> None:
+        self._ledger.otherwise(*what)
+        self._arm()
+
+    def _settle(self, logger: int, results: Sequence[Result]) -> None:
+        """Forget records of what was delivered, as soon as the ledger has it on the disk."""
+        keys = self._take_replayed(logger, results)
+        if keys:
+            self._to_settle[logger] += keys
+            self._arm()
+
+    def _take_replayed(self, logger: int, results: Sequence[Result]) -> list[Key]:
+        replayed = self._replayed[logger]
+        if not replayed:
+            return []
+        keys = [result.key for result in results if result.key in replayed]
+        replayed.difference_update(keys)
+        return keys
+
+    def _arm(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(LEDGER_SYNC_S, self._sync)
+
+    def _sync(self) -> None:
+        self._timer = None
+        if self._keeper is not None:
+            self._ledger.prepare()
+            self._keeper.ask(self._sync_on_disk)
+            for logger, keys in enumerate(self._to_settle):
+                if keys:
+                    self._keeper.settle(logger, keys)
+                    self._to_settle[logger] = []
+
+    def _sync_on_disk(self) -> None:
+        assert self._letters is not None
+        self._ledger.sync()
+        if self._letters.waiting:
+            self._letters.retry()
+
+    def status(self) -> dict[str, Any]:
+        """What ``/status`` shows of it."""
+        keeper, letters = self._keeper, self._letters
+        spill_bytes = [0] * len(self._names) if keeper is None else keeper.spill_bytes
+        problems = []
+        if keeper is not None and letters is not None:
+            problems = [self._ledger.problem, letters.problem]
+        return {
+            "spill_bytes": dict(zip(self._names, spill_bytes, strict=True)),
+            "spill_max": self._config.disk.spill_max,
+            "unlisted": 0 if letters is None else letters.unlisted + letters.waiting,
+            "problem": "; ".join(filter(None, problems)),
+        }
+
+    def close(self, *, is_end: bool) -> None:
+        """Write the last words, as far as the disk takes them in time.
+
+        Args:
+            is_end: It is an orderly end: what has no outcome is on the disk.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+        keeper = self._keeper
+        if keeper is None:
+            return
+        self._sync()
+        self._keeper = None
+        keeper.ask(lambda: self._close_files(is_end=is_end))
+        if not keeper.close(CLOSE_S + self._config.disk.deadline_s):
+            log.error("the disk does not answer: the end of the ledger is not written")
+
+    def _close_files(self, *, is_end: bool) -> None:
+        assert self._letters is not None
+        self._letters.close()
+        for store in self._stores:
+            store.close()
+        self._ledger.close(is_end=is_end)
+
+
+def _definitions(config: Config, modules: Sequence[FoundModule]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": logger.name,
+            "kind": module.kind,
+            "place": module.value,
+            "options": logger.options,
+        }
+        for logger, module in zip(config.loggers, modules, strict=True)
+    ]
+
+
+def _channels(declared: Any) -> tuple[Channel, ...] | None:
+    try:
+        return None if declared is None else channels_from_json(declared)
+    except ValueError:
+        return None  # It is damaged.

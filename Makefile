@@ -21,7 +21,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## Render 200 small pictures and log them as CSV, JSON and PNG
 	$(BIN)/python examples/demo.py
 
-test: $(STAMP) ## Run every test but the faults
+test: $(STAMP) ## Run every test, but for the fault suite
 	$(BIN)/python -m pytest --ignore tests/faults
 
 check: $(STAMP) ## Format, lint, types, tidiness and unit tests

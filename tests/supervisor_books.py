@@ -81,6 +81,8 @@ class Reader:
 
     @property
     def is_down(self) -> bool:
+        if self.is_hung or (self.is_killed and not self.is_closing):
+            return True  # It will not come back as it is.
         return bool(self.last_cause) and self.phase != "ready"
 
     @property

@@ -260,7 +260,8 @@ class Shell(Checks):
             self.is_giving_up = True
             return
         assert reader.drops
-        down = "disabled" if reader.is_fatal else reader.last_cause
+        is_hung = reader.is_killed and reader.phase != "none"
+        down = "disabled" if reader.is_fatal else "hang" if is_hung else reader.last_cause
         assert reason == (down if reader.is_down else "dropped")
         self.shed(reader, results)
 

@@ -68,7 +68,10 @@ def retry_dead(
         retract(folder, [(line.logger, line.renderer, line.sequence) for line in kept])
     except OSError as error:
         _fail(f"{folder}: {error.strerror}", EXIT_FAILED)
-    typer.echo(f"{len(kept)} results are delivered again by: millpond replay {run}")
+    if kept:
+        typer.echo(f"{len(kept)} results are delivered again by: millpond replay {run}")
+    elif not chosen:
+        typer.echo("no such result is dead")
     if len(kept) < len(chosen):
         typer.echo(f"{len(chosen) - len(kept)} cannot be: their arrays were not kept")
 
@@ -103,6 +106,8 @@ def replay(
         code = serve(loaded, [modules[one.name] for one in loaded.loggers], is_replay=True)
     except AlreadyRunning as error:
         _fail(str(error), EXIT_ALREADY_RUNNING)
+    except ConfigError as error:
+        _fail(str(error), EXIT_CONFIG)
     except (MillpondError, OSError) as error:
         _fail(str(error), EXIT_FAILED)
     raise typer.Exit(code)

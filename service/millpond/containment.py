@@ -104,8 +104,8 @@ def adopted(mark: str) -> list[int]:
 def is_anything_left(mark: str, known_pids: Collection[int]) -> bool:
     """Whether `end_adopted` has more to do: one alive, or one that is to be reaped."""
     own_session = os.getsid(0)
-    return bool(adopted(mark)) or any(
-        status.is_ending and status.session != own_session
+    return any(
+        (status.is_ending and status.session != own_session) or _bears(pid, LOGGER_VARIABLE, mark)
         for pid, status in _children()
         if pid not in known_pids
     )
@@ -245,11 +245,16 @@ def is_stopped(pid: int) -> bool:
 
 
 def _bears(pid: int, variable: str, value: str) -> bool | None:
-    """Whether a process was started with this in its environment; None if it has none now."""
+    """Whether a process was started with this in its environment; None if it has none now.
+
+    The value may go on behind a slash.
+    """
     environment = _read(pid, "environ")
     if not environment:
         return None
-    return f"{variable}={value}".encode() in environment.split(b"\0")
+    wanted = f"{variable}={value}".encode()
+    entries = environment.split(b"\0")
+    return wanted in entries or any(entry.startswith(wanted + b"/") for entry in entries)
 
 
 def _read(pid: int, name: str) -> bytes:

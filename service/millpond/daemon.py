@@ -118,7 +118,13 @@ class Daemon:
             OSError: The socket cannot be made.
         """
         config = self._config
-        if not self._is_replay:
+        channels = self._storage.channels_for(config.buffer.declared, is_replay=self._is_replay)
+        if channels is not None:
+            self._open_pond(channels)
+        if self._is_replay:
+            if channels is None:
+                self.stop()  # Nothing was ever published.
+        else:
             host = Host(
                 welcome=self._welcome,
                 dispatch=self.dispatch,
@@ -127,11 +133,6 @@ class Daemon:
             )
             first = self._storage.renderer_last + 1
             self._server = RendererServer(config.socket_path, self._loop, host, first_number=first)
-        channels = self._storage.channels_for(config.buffer.declared, is_replay=self._is_replay)
-        if channels is not None:
-            self._open_pond(channels)
-        elif self._is_replay:
-            self.stop()  # Nothing was ever published.
 
     def _open_pond(self, channels: tuple[Channel, ...]) -> None:
         """Make the shared memory and start the loggers, now that the channels are known.
@@ -200,6 +201,7 @@ class Daemon:
             except ValueError as error:
                 raise ChannelsRefused(str(error)) from None
             except OSError as error:
+                self.fail(error)
                 raise MillpondError(f"the pond cannot be opened: {error}") from None
         assert self._layout is not None
         assert self._segment is not None
@@ -389,12 +391,3 @@ class Daemon:
         if State.FATAL in states:
             return "degraded"
         return "running" if states == {State.RUNNING} else "starting"
-
-
-def fail_loudly(daemon: Daemon, context: dict[str, Any]) -> None:
-    """Take what no callback caught: a bug of ours, which ends the daemon."""
-    problem = context.get("exception")
-    if isinstance(problem, BaseException):
-        daemon.fail(problem)
-    else:
-        log.error("event loop", problem=context.get("message"))

@@ -35,7 +35,7 @@ class Guard:
 
     def __init__(self, run_mark: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "millpond.guard", run_mark],
+            [sys.executable, "-P", "-m", "millpond.guard", run_mark],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,  # No signal of the terminal, or of a group, ends it.

@@ -12,7 +12,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -27,6 +27,11 @@ from millpond.spill import SpillError, SpillStore
 GROUP_MAX: Final = 4096  # Results that are written in one go.
 
 log = structlog.get_logger(__name__)
+
+
+class _Forget(NamedTuple):
+    token: int
+    command: SpillResults | None  # None: it was a burial, or is answered.
 
 
 class Keeper:
@@ -68,7 +73,8 @@ class Keeper:
         self._slot_memory = slot_memory
         self._slot_bytes = slot_bytes
         self.spill_bytes = [store.bytes_used for store in stores]
-        self._to_spill: deque[SpillResults] = deque()
+        self._to_spill: deque[SpillResults | _Forget] = deque()
+        self._written: set[int] = set()  # Tokens whose answer is on its way.
         self._to_read: deque[ReplayResults] = deque()
         self._unanswered: dict[int, SpillResults] = {}
         self._cancelled: set[int] = set()
@@ -93,13 +99,18 @@ class Keeper:
             command: What the supervisor said.
             replayed: Those of them that the spill still has.
         """
-        self.ask(lambda: self._bury(command, replayed))
+        if isinstance(command, ReportDead):  # A stuck disk must not make them pile up whole.
+            slim = [result._replace(frame=b"") for result in command.results]
+            command = ReportDead(command.logger, slim, command.reason, command.problem)
+        job = command
+        self.ask(lambda: self._bury(job, replayed))
 
     def cancel(self, token: int) -> None:
         """Undo what was or will be written of a spill or a burial; nobody waits for it."""
         self._cancelled.add(token)
-        command = self._unanswered.pop(token, None)
-        self.ask(lambda: self._forget(token, command))
+        # In its turn among the spills: what is asked for later must not be forgotten with it.
+        self._to_spill.append(_Forget(token, self._unanswered.pop(token, None)))
+        self.ask(self._spill_some)
 
     def replay(self, command: ReplayResults) -> None:
         """Read spilled results back into slots, before whatever else waits.
@@ -121,6 +132,8 @@ class Keeper:
 
     def _answer(self, event: ResultsKept | KeepingFailed) -> None:
         self._unanswered.pop(event.token, None)
+        if event.token not in self._cancelled:
+            self._written.discard(event.token)
         self._dispatch(event)
 
     # On the thread.
@@ -144,12 +157,20 @@ class Keeper:
         """Write what waits for one spill in one go: the disk is waited for once."""
         if not self._to_spill:
             return  # It went with an earlier one.
-        logger = self._to_spill[0].logger
+        first = self._to_spill[0]
+        if isinstance(first, _Forget):
+            self._to_spill.popleft()
+            self._forget(first.token, first.command)
+            return
+        logger = first.logger
         group: list[SpillResults] = []
         others: deque[SpillResults] = deque()
         count = 0
         while self._to_spill:
             command = self._to_spill.popleft()
+            if isinstance(command, _Forget):
+                self._to_spill.appendleft(command)
+                break
             if command.logger != logger:
                 others.append(command)
                 continue
@@ -174,20 +195,22 @@ class Keeper:
                 lambda result: self._slot_memory(result.slot),
                 lambda: not self._cancelled.isdisjoint(command.token for command in group),
             )
-        except SpillError as error:
+        except (SpillError, OSError) as error:
             if len(group) == 1:
                 self._tell(self._answer, KeepingFailed(group[0].token, str(error)))
             return False
         self.spill_bytes[logger] = store.bytes_used
         for command in group:
+            self._written.add(command.token)
             self._settled(logger, command.results)
             self._tell(self._answer, ResultsKept(command.token))
         return True
 
     def _forget(self, token: int, command: SpillResults | None) -> None:
         """After whatever was cancelled: it may have been done a moment before."""
-        if command is not None:
+        if command is not None and token in self._written:
             self._settle(command.logger, [result.key for result in command.results])
+        self._written.discard(token)
         self._cancelled.discard(token)
 
     def _bury(self, command: BuryResults | ReportDead, replayed: Sequence[Key]) -> None:
@@ -205,10 +228,10 @@ class Keeper:
         )
         if is_listed:  # Else the spill keeps what it has, and the next start finds it there.
             self._settled(command.logger, command.results)
-            if replayed:
-                self._settle(command.logger, replayed)
         if isinstance(command, BuryResults):
             self._tell(self._answer, ResultsKept(command.token))
+        if is_listed and replayed:
+            self._settle(command.logger, replayed)
 
     def _settled(self, logger: int, results: Sequence[Result]) -> None:
         """They are on the disk, or in the list of the dead: the ledger may know."""

@@ -28,6 +28,8 @@ class Previous:
         is_whole: There was one, and all that it said can be read.
         logger_names: To whom results were owed.
         channels: As `core.layout.channels_to_json` has them; None if they are not known.
+        renderer_last_before: The largest number of a renderer when it began.
+        output_dir: The run folder as it was called then; None if it is not known.
         spill: Where the spills of its loggers were; None if it is not known.
         delivered: By logger; what needs not be delivered again.
         problems: What is wrong with the ledger, for people.
@@ -44,6 +46,10 @@ class Previous:
         self.is_whole = is_whole
         self.logger_names = list({**dict.fromkeys(self._start.logger_names), **self._start.pending})
         self.channels = self._start.channels
+        before = self._start.first.get("renderer_last")
+        self.renderer_last_before = before if isinstance(before, int) else 0
+        output_dir = self._start.first.get("output_dir")
+        self.output_dir = Path(output_dir) if isinstance(output_dir, str) else None
         spill = self._start.first.get("spill")
         self.spill = Path(spill) if isinstance(spill, str) else None
         self.delivered = self._start.delivered

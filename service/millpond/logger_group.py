@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -52,7 +53,8 @@ class LoggerGroup:
         self._setups = setups
         self._dispatch = dispatch
         self._processes: dict[int, LoggerProcess] = {}
-        self._run_mark = run_mark(config.output_dir)
+        # With our number: a guard that is late must not take those of the next daemon for ours.
+        self._run_mark = f"{run_mark(config.output_dir)}/{os.getpid()}"
         become_subreaper()  # What a logger leaves behind comes to us, to be ended.
         self._guard = Guard(self._run_mark)
         self._spawned = 0  # Processes that were started.

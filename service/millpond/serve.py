@@ -15,7 +15,7 @@ import uvloop
 
 from millpond.config.model import Config
 from millpond.containment import end_strays, run_mark
-from millpond.daemon import Daemon, fail_loudly
+from millpond.daemon import Daemon
 from millpond.module_search import FoundModule
 from millpond.run_folder import RunFolder, refuse_live_socket
 
@@ -98,6 +98,15 @@ async def _run(
         daemon.close()
         # From here to the exit nothing is left that a signal could cut short, but the summary.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def fail_loudly(daemon: Daemon, context: dict[str, Any]) -> None:
+    """Take what no callback caught: a bug of ours, which ends the daemon."""
+    problem = context.get("exception")
+    if isinstance(problem, BaseException):
+        daemon.fail(problem)
+    else:
+        log.error("event loop", problem=context.get("message"))
 
 
 async def _wait_finished(daemon: Daemon) -> None:

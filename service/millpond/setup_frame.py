@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -70,3 +71,16 @@ def make_setup(
         **layout.to_json(),
     }
     return pack(Kind.SETUP, msgspec.json.encode(setup))
+
+
+def definitions(config: Config, modules: Sequence[FoundModule]) -> list[dict[str, Any]]:
+    """The loggers as the ledger has them, so that their files can be checked later."""
+    return [
+        {
+            "name": logger.name,
+            "kind": module.kind,
+            "place": module.value,
+            "options": logger.options,
+        }
+        for logger, module in zip(config.loggers, modules, strict=True)
+    ]

@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -33,6 +34,7 @@ from millpond.ledger import Ledger
 from millpond.module_search import FoundModule
 from millpond.run_folder import has_files, spill_folders
 from millpond.segment import Segment
+from millpond.setup_frame import definitions
 from millpond.spill import RecoveredResult, SpillStore, list_spilled
 from millpond.spill_recovery import spilled_channels
 
@@ -76,7 +78,7 @@ class Storage:
         self._loop = loop
         self._dispatch = dispatch
         self._fail = fail
-        self._ledger = Ledger(config.output_dir, _definitions(config, modules))
+        self._ledger = Ledger(config.output_dir, definitions(config, modules))
         previous = self._ledger.previous
         self._dead: dict[str, set[Key]] = {}
         for logger, renderer, sequence in dead_of(config.output_dir):
@@ -86,7 +88,8 @@ class Storage:
             self._back.setdefault(one.line.logger, []).append(one)
         folders = spill_folders(config.spill_path)
         old = previous.spill
-        if old is not None and old != config.spill_path and spill_folders(old):
+        is_moved = previous.output_dir != config.output_dir  # The spill has come along.
+        if not is_moved and old not in (None, config.spill_path) and spill_folders(old):
             raise config.error(
                 f"results of this run wait in {old}, not in {config.spill_path}: set it "
                 "back until they are replayed, or move them",
@@ -102,24 +105,30 @@ class Storage:
         if folders or self._back:
             told = (_channels(spilled_channels(folder)) for folder in folders)
             self.channels = self._last_channels or next(filter(None, told), None)
-        keys: list[Iterable[tuple[int, ...]]] = [*self._dead.values()]
-        keys += [[one.key for one in back] for back in self._back.values()]
-        if not previous.is_whole:  # Else it knows all of them.
-            keys += [(found[:2] for found in list_spilled(folder)) for folder in folders]
-        highest = max((key[0] for some in keys for key in some), default=0)
-        self.renderer_last = max(previous.renderer_last, highest)
-        if not previous.number and has_files(config.output_dir):
-            # Its ledger is gone, and the files here may name results of renderers 1, 2, 3 ...
-            self.renderer_last = max(self.renderer_last, int(time.time()))
+        self.renderer_last = self._highest_renderer(folders)
         # Dead, and the list did not take their lines yet: the ledger goes on owing them.
         self._unlisted: dict[str, list[Key]] = {}
         self._stores: list[SpillStore] = []
         self._letters: DeadLetters | None = None
         self._keeper: Keeper | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._is_syncing = False
         # Read back and without an outcome, for each logger: their records are still on the disk.
         self._replayed: list[set[Key]] = [set() for _ in self._names]
         self._to_settle: list[list[Key]] = [[] for _ in self._names]
+
+    def _highest_renderer(self, folders: Sequence[Path]) -> int:
+        """The highest number that a renderer ever had here, as far as anything tells."""
+        previous = self._ledger.previous
+        keys: list[Iterable[tuple[int, ...]]] = [*self._dead.values()]
+        keys += [[one.key for one in back] for back in self._back.values()]
+        if not previous.is_whole:  # Else it knows all of them.
+            keys += [(found[:2] for found in list_spilled(folder)) for folder in folders]
+        highest = max((key[0] for some in keys for key in some), default=0)
+        if not previous.number and has_files(self._config.output_dir):
+            # Its ledger is gone, and the files here may name results of renderers 1, 2, 3 ...
+            highest = max(highest, int(time.time()))
+        return max(previous.renderer_last, highest)
 
     def channels_for(
         self, declared: tuple[Channel, ...] | None, *, is_replay: bool
@@ -131,7 +140,7 @@ class Storage:
             is_replay: No renderer will come.
         """
         if declared is None:
-            return self._last_channels if is_replay else self.channels
+            return self.channels or (self._last_channels if is_replay else None)
         # In the order in which they lie on the disk, should they be the same.
         waiting = self.channels
         return waiting if waiting is not None and set(waiting) == set(declared) else declared
@@ -210,6 +219,7 @@ class Storage:
         problem = f"it has other channels; its record is in {self._config.spill_path / name}"
         self._bury(name, others, "spill_corrupt", problem)
         waiting = [r[:2] for r in recovery.results if not self._is_settled(name, r)]
+        self.renderer_last = max([self.renderer_last, *(r.renderer for r in recovery.results)])
         there = set(waiting)
         for one in self._back.get(name, ()):
             if one.key in there:
@@ -228,8 +238,10 @@ class Storage:
         previous, key = self._ledger.previous, result[:2]
         if key in self._dead.get(name, ()) or key in previous.delivered.get(name, ()):
             return True
-        # What the last start owed to nobody had its outcome before, if its ledger is whole.
-        return previous.is_whole and key not in previous.owed(name)
+        # What the last start owed to nobody had its outcome before, if its ledger is whole; but a
+        # loss of power may have cost it lines of its own renderers.
+        is_older = key[0] <= previous.renderer_last_before
+        return is_older and previous.is_whole and key not in previous.owed(name)
 
     def _report_unaccounted(self, name: str, spilled: Iterable[Key]) -> None:
         previous = self._ledger.previous
@@ -320,21 +332,24 @@ class Storage:
         return keys
 
     def _arm(self) -> None:
-        if self._timer is None:
+        if self._timer is None and not self._is_syncing:
             self._timer = self._loop.call_later(LEDGER_SYNC_S, self._sync)
 
     def _sync(self) -> None:
         self._timer = None
-        if self._keeper is not None:
-            self._ledger.prepare()
-            self._keeper.ask(self._sync_on_disk)
-            for logger, keys in enumerate(self._to_settle):
-                if keys:
-                    self._keeper.settle(logger, keys)
-                    self._to_settle[logger] = []
+        if self._keeper is None or self._is_syncing:
+            return  # Its turn comes when the disk has done what it was asked for.
+        self._is_syncing = True
+        self._ledger.prepare()
+        self._keeper.ask(self._sync_on_disk)
+        for logger, keys in enumerate(self._to_settle):
+            if keys:
+                self._keeper.settle(logger, keys)
+                self._to_settle[logger] = []
 
     def _sync_on_disk(self) -> None:
         assert self._letters is not None
+        self._is_syncing = False
         self._ledger.sync()
         if self._letters.waiting:
             self._letters.retry()
@@ -376,18 +391,6 @@ class Storage:
         for store in self._stores:
             store.close()
         self._ledger.close(is_end=is_end)
-
-
-def _definitions(config: Config, modules: Sequence[FoundModule]) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": logger.name,
-            "kind": module.kind,
-            "place": module.value,
-            "options": logger.options,
-        }
-        for logger, module in zip(config.loggers, modules, strict=True)
-    ]
 
 
 def _channels(declared: Any) -> tuple[Channel, ...] | None:

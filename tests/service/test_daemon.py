@@ -22,11 +22,12 @@ import millpond
 from millpond.config.load import load
 from millpond.config.model import Config
 from millpond.core.wire import PROTOCOL_VERSION, Kind, pack
-from millpond.daemon import Daemon, fail_loudly
+from millpond.daemon import Daemon
 from millpond.errors import DaemonUnreachable
 from millpond.ledger_previous import Previous
 from millpond.module_search import check_modules
 from millpond.run_folder import RunFolder
+from millpond.serve import fail_loudly
 
 WATCHDOG_S = 60.0
 CHANNELS = {"loss": ((), "float32")}

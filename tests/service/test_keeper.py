@@ -266,7 +266,7 @@ async def test_the_dead_that_were_read_back_leave_the_spill_when_they_are_listed
     assert await desk.hear_all() == []  # Nobody may believe that it is recorded.
     (desk.folder / "dead.jsonl").rmdir()
     desk.keeper.bury(ReportDead(A, two[1:], "dropped", ""), [two[1].key])
-    assert await desk.hear_all() == [(A, two[1:])]
+    assert await desk.hear_all() == [(A, [two[1]._replace(frame=b"")])]  # The id is enough.
     assert keys(dead_of(desk.folder).values()) == keys(two)  # Both lines, in their order.
     desk.stores[A].close()
     # The record of the first is still there: the next start sees that it is dead.

@@ -395,4 +395,4 @@ def _reader(logger: int) -> int:
 def _drop_reason(record: LoggerRecord) -> str:
     if record.state is State.FATAL:
         return "disabled"
-    return record.last_exit if record.is_broken else "dropped"
+    return (record.kill_cause or record.last_exit) if record.is_broken else "dropped"

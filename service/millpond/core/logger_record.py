@@ -71,8 +71,10 @@ class LoggerRecord:
         """Whether it ended and is not back yet: the renderers do not wait for it.
 
         One that starts for the first time is not broken: its imports take a moment, and the
-        first results are worth waiting for.
+        first results are worth waiting for.  One that is being killed has ended for them.
         """
+        if self.kill_cause:
+            return True
         if self.state is State.STARTING:
             return self.restarts > 0
         return self.state in (State.BACKOFF, State.FATAL)

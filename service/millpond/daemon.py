@@ -17,7 +17,7 @@ from typing import Any, assert_never
 import structlog
 
 import millpond
-from millpond.config.model import Config
+from millpond.config.model import Config, LoggerConfig
 from millpond.core.commands import (
     BuryResults,
     CancelKeeping,
@@ -147,7 +147,7 @@ class Daemon:
         specs = [
             LoggerSpec(
                 name=logger.name,
-                window_max=logger.max_in_window,
+                window_max=_window_max(logger, slot_count),
                 start_s=logger.start_s,
                 stop_s=logger.stop_s,
                 hang_s=logger.hang_s,
@@ -391,3 +391,10 @@ class Daemon:
         if State.FATAL in states:
             return "degraded"
         return "running" if states == {State.RUNNING} else "starting"
+
+
+def _window_max(logger: LoggerConfig, slot_count: int) -> int:
+    """What a logger is sent ahead; of one that nobody waits for, only a quarter of the slots."""
+    if logger.when_full == "block":
+        return logger.max_in_window
+    return min(logger.max_in_window, max(1, slot_count // 4))

@@ -57,6 +57,7 @@ class Recovery:
         corrupt_bytes: Bytes in them.
         set_aside: Those that were written for other channels.
         problems: What an operator should know, in sentences.
+        is_complete: Every file could be read; what it holds may be damaged all the same.
     """
 
     results: list[RecoveredResult] = field(default_factory=list)
@@ -65,6 +66,7 @@ class Recovery:
     corrupt_bytes: int = 0
     set_aside: list[RecoveredResult] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    is_complete: bool = True
 
 
 class FolderReader:
@@ -94,11 +96,13 @@ class FolderReader:
             try:
                 file_fd = open_for_reading(self._folder / name)
             except OSError as error:
+                self.recovery.is_complete = False
                 self._tell(f"{name} cannot be read ({error.strerror}): left alone")
                 continue
             try:
                 self._read_segment(number, name, file_fd)
             except OSError as error:
+                self.recovery.is_complete = False
                 self._tell(f"{name}: {error.strerror}")
             finally:
                 os.close(file_fd)
@@ -110,6 +114,7 @@ class FolderReader:
         except FileNotFoundError:
             return []
         except OSError as error:
+            self.recovery.is_complete = False
             self._tell(f"the folder cannot be read ({error.strerror})")
             return []
         if PROBE_NAME in names:

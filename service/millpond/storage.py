@@ -25,7 +25,7 @@ from millpond.core.commands import (
 )
 from millpond.core.deliveries import Key, Result
 from millpond.core.events import Event, ResultsReplayed
-from millpond.core.layout import Channel, Layout, channels_from_json, channels_to_json
+from millpond.core.layout import Channel, Layout, channels_or_none, channels_to_json
 from millpond.core.ranges import ResultRanges
 from millpond.dead_letters import DeadLetters, Letter, dead_of
 from millpond.dead_retry import TakenBack, put_into_spill, taken_back
@@ -100,10 +100,10 @@ class Storage:
             for folder in folders
             if folder.name not in self._names
         }
-        self._last_channels = _channels(previous.channels)
+        self._last_channels = channels_or_none(previous.channels)
         self.channels: tuple[Channel, ...] | None = None
         if folders or self._back:
-            told = (_channels(spilled_channels(folder)) for folder in folders)
+            told = (channels_or_none(spilled_channels(folder)) for folder in folders)
             self.channels = self._last_channels or next(filter(None, told), None)
         self.renderer_last = self._highest_renderer(folders)
         # Dead, and the list did not take their lines yet: the ledger goes on owing them.
@@ -228,7 +228,8 @@ class Storage:
                 log.error("cannot be tried again", logger=name, id=one.line.id, problem=problem)
             else:
                 waiting.append(one.key)
-        self._report_unaccounted(name, [*waiting, *(r[:2] for r in (*damaged, *others))])
+        known = [*waiting, *(r[:2] for r in (*damaged, *others))]
+        self._report_unaccounted(name, known, is_complete=recovery.is_complete)
         if waiting:
             log.info("results wait on the disk", logger=name, count=len(waiting))
         return waiting
@@ -243,10 +244,15 @@ class Storage:
         is_older = key[0] <= previous.renderer_last_before
         return is_older and previous.is_whole and key not in previous.owed(name)
 
-    def _report_unaccounted(self, name: str, spilled: Iterable[Key]) -> None:
-        previous = self._ledger.previous
+    def _report_unaccounted(
+        self, name: str, spilled: Iterable[Key], *, is_complete: bool = True
+    ) -> None:
         back = [one.key for one in self._back.get(name, ())]
-        lost = previous.unaccounted(name, self._dead.get(name, ()), [*spilled, *back])
+        dead = self._dead.get(name, ())
+        lost = self._ledger.previous.unaccounted(name, dead, [*spilled, *back])
+        if not is_complete:  # They may lie in a file that the next start can read.
+            self._unlisted.setdefault(name, []).extend(r[:2] for r in lost)
+            return
         results = [RecoveredResult(r.renderer, r.sequence, r.id or "") for r in lost]
         problem = "the daemon ended without a word; the logger may have recorded it all the same"
         self._bury(name, results, "unaccounted", problem)
@@ -391,10 +397,3 @@ class Storage:
         for store in self._stores:
             store.close()
         self._ledger.close(is_end=is_end)
-
-
-def _channels(declared: Any) -> tuple[Channel, ...] | None:
-    try:
-        return None if declared is None else channels_from_json(declared)
-    except ValueError:
-        return None  # It is damaged.

@@ -177,6 +177,14 @@ def channels_from_json(declared: object) -> tuple[Channel, ...]:
     return tuple(channels)
 
 
+def channels_or_none(declared: object) -> tuple[Channel, ...] | None:
+    """The same of what may be missing or damaged; None then."""
+    try:
+        return channels_from_json(declared)
+    except ValueError:
+        return None
+
+
 def channels_to_json(channels: Sequence[Channel]) -> dict[str, Any]:
     """The form that `channels_from_json` reads."""
     return {channel.name: [list(channel.shape), channel.dtype] for channel in channels}

@@ -15,6 +15,7 @@ from millpond.core.layout import (
     SLOT_COUNT_MAX,
     Channel,
     channels_from_json,
+    channels_or_none,
     channels_to_json,
     plan,
 )
@@ -159,3 +160,9 @@ def test_any_declaration_is_taken_or_refused_and_never_fails_otherwise(declared)
     except ValueError:
         return
     assert channels_from_json(channels_to_json(channels)) == channels
+
+
+def test_what_is_missing_or_damaged_has_no_channels() -> None:
+    assert channels_or_none(None) is None
+    assert channels_or_none({"rgb": [[3], "object"]}) is None
+    assert channels_or_none({"rgb": [[3], "uint8"]}) == (Channel("rgb", (3,), "uint8"),)

@@ -31,6 +31,7 @@ def status_example(**changes: Any) -> dict[str, Any]:
         "disk": {
             "spill_bytes": {"csv": 0, "image": 0},
             "spill_max": 2**30,
+            "lost_before": 0,
             "unlisted": 0,
             "problem": "",
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -21,6 +22,8 @@ TRACEBACKS_MAX: Final = (
     100  # Different ones; a problem that names each result is a new one each time.
 )
 
+DROPS_S: Final = 1.0  # Between two lines about results that are dropped on purpose.
+
 log = structlog.get_logger(__name__)
 
 
@@ -33,6 +36,8 @@ class Reports:
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
+        self._drops: dict[str, int] = {}  # Those that are not in the log yet.
+        self._drops_told_s: dict[str, float] = {}
         self._told: set[tuple[str, str]] = set()  # Problems whose traceback is in the log.
 
     def exit(self, report: ReportExit) -> None:
@@ -68,6 +73,9 @@ class Reports:
         """Results will never reach a logger: some ids, and each traceback once."""
         name = self._names[report.logger]
         ids = [result.id for result in report.results]
+        if report.reason == "dropped":  # As the operator wants it; the list has them all.
+            self._dropped(name, len(ids))
+            return
         problem = brief(report.problem)
         if problem != report.problem.strip() and self._is_new(name, problem):
             log.error("logger failed", logger=name, result=ids[0], traceback=report.problem)
@@ -79,6 +87,15 @@ class Reports:
             ids=[*ids[:IDS_SHOWN_MAX], *(["..."] if len(ids) > IDS_SHOWN_MAX else [])],
             problem=problem,
         )
+
+    def _dropped(self, name: str, count: int) -> None:
+        count += self._drops.get(name, 0)
+        now_s = time.monotonic()
+        if now_s - self._drops_told_s.get(name, -DROPS_S) < DROPS_S:
+            self._drops[name] = count
+            return
+        self._drops[name], self._drops_told_s[name] = 0, now_s
+        log.warning("results dropped", logger=name, count=count)
 
     def _is_new(self, name: str, problem: str) -> bool:
         if (name, problem) in self._told or len(self._told) >= TRACEBACKS_MAX:

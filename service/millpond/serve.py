@@ -64,7 +64,8 @@ def serve(
         sys.stdout.write(summary(status))
         sys.stdout.flush()
     rows = status["loggers"].values()
-    return EXIT_LOST if any(row["dead"] or row["ended_badly"] for row in rows) else EXIT_OK
+    is_lost = any(row["dead"] or row["ended_badly"] for row in rows)
+    return EXIT_LOST if is_lost or (is_replay and status["disk"]["lost_before"]) else EXIT_OK
 
 
 async def _run(
@@ -137,6 +138,10 @@ def summary(status: dict[str, Any]) -> str:
     ]
     if any(row["spilled"] for row in status["loggers"].values()):
         rows.append("what is on the disk goes to its logger when this configuration is run again")
+    if before := status["disk"]["lost_before"]:
+        rows.append(
+            f"{before} results of earlier starts are lost: see {status['output_dir']}/dead.jsonl"
+        )
     unlisted = status["disk"]["unlisted"]
     if unlisted:
         rows.append(f"{unlisted} of the lost ones could not be listed: see the log")

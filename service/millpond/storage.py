@@ -113,6 +113,7 @@ class Storage:
         self._keeper: Keeper | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_syncing = False
+        self._lost = 0  # Of earlier starts; listed as dead by this one.
         # Read back and without an outcome, for each logger: their records are still on the disk.
         self._replayed: list[set[Key]] = [set() for _ in self._names]
         self._to_settle: list[list[Key]] = [[] for _ in self._names]
@@ -173,8 +174,7 @@ class Storage:
             found = self._strangers.get(name, [])
             spilled = [r[:2] for r in found if not self._is_settled(name, r)]
             waiting[name] = ResultRanges(spilled)
-            if spilled:
-                count = len(spilled)
+            if count := len(spilled):
                 log.warning("spill of a logger that is not configured", logger=name, count=count)
             self._report_unaccounted(name, spilled)
         self._ledger.begin(
@@ -210,9 +210,7 @@ class Storage:
         recovery = store.recover()
         for problem in recovery.problems:
             log.warning("spill", logger=name, problem=problem)
-        settled = [r[:2] for r in recovery.results if self._is_settled(name, r)]
-        if settled:
-            store.settle(settled)
+        store.settle([r[:2] for r in recovery.results if self._is_settled(name, r)])
         damaged = [r for r in recovery.corrupt if not self._is_settled(name, r)]
         self._bury(name, damaged, "spill_corrupt", "its record on the disk is damaged")
         others = [r for r in recovery.set_aside if not self._is_settled(name, r)]
@@ -262,6 +260,7 @@ class Storage:
     ) -> None:
         if not results:
             return
+        self._lost += len(results)
         assert self._letters is not None
         letters = [Letter(r.renderer, r.sequence, r.id, 0, None, b"") for r in results]
         if not self._letters.bury(name, letters, reason=reason, problem=problem):
@@ -370,6 +369,7 @@ class Storage:
         return {
             "spill_bytes": dict(zip(self._names, spill_bytes, strict=True)),
             "spill_max": self._config.disk.spill_max,
+            "lost_before": self._lost,
             "unlisted": 0 if letters is None else letters.unlisted + letters.waiting,
             "problem": "; ".join(filter(None, problems)),
         }

@@ -134,3 +134,11 @@ def test_a_logger_that_cannot_write_is_told_with_the_reason_and_when_it_can_agai
         },
         {"event": "logger writes again", "log_level": "warning", "logger": "image"},
     ]
+
+
+def test_what_is_dropped_on_purpose_is_told_at_most_once_a_second(logs):
+    reporter = Reports(["csv", "image"])
+    for _ in range(3):
+        reporter.dead(ReportDead(CSV, results(2), "dropped", ""))
+    assert [(line["event"], line["count"]) for line in logs] == [("results dropped", 2)]
+    assert logs[0]["log_level"] == "warning"

@@ -242,11 +242,24 @@ def row(
     ],
 )
 def test_the_summary_accounts_for_every_result(loggers: dict[str, Any], text: str) -> None:
-    assert summary({"loggers": loggers, "output_dir": "runs/a", "disk": {"unlisted": 0}}) == text
+    assert (
+        summary(
+            {"loggers": loggers, "output_dir": "runs/a", "disk": {"unlisted": 0, "lost_before": 0}}
+        )
+        == text
+    )
 
 
 def test_the_summary_does_not_point_to_a_list_that_lacks_them() -> None:
     loggers = {"csv": row(2, 0, 2, 0, 0)}
-    text = summary({"loggers": loggers, "output_dir": "runs/a", "disk": {"unlisted": 2}})
+    text = summary(
+        {"loggers": loggers, "output_dir": "runs/a", "disk": {"unlisted": 2, "lost_before": 0}}
+    )
     assert "2 of the lost ones could not be listed" in text
     assert "dead.jsonl" not in text
+
+
+def test_the_summary_tells_what_earlier_starts_have_lost() -> None:
+    disk = {"unlisted": 0, "lost_before": 3}
+    text = summary({"loggers": {}, "output_dir": "runs/a", "disk": disk})
+    assert "3 results of earlier starts are lost: see runs/a/dead.jsonl" in text

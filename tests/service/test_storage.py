@@ -503,6 +503,7 @@ async def test_the_status_says_what_the_disk_does_not_take(run: Path) -> None:
         assert now.storage.status() == {
             "spill_bytes": {"a": 0},
             "spill_max": now.config.disk.spill_max,
+            "lost_before": 0,
             "unlisted": 0,
             "problem": "",
         }

@@ -388,6 +388,7 @@ def test_a_daemon_that_ends_gives_no_slots_and_still_takes_results(path: Path, w
         peer.welcome((0, 1))
         if when == "before":
             peer.send(Kind.CLOSING)
+        said.set()
         peer.expect(Kind.PUBLISH)
         if when == "after":
             peer.expect(Kind.WANT)
@@ -395,7 +396,9 @@ def test_a_daemon_that_ends_gives_no_slots_and_still_takes_results(path: Path, w
         peer.acknowledge(1)
         peer.expect_end()
 
+    said = threading.Event()
     with serve(path, script), connect(path) as pond:
+        assert said.wait(WATCHDOG_S)  # Else the claim might come before it.
         pond.publish("a", **ARRAYS)
         for _ in range(2):
             with pytest.raises(millpond.DaemonUnreachable, match="the daemon is shutting down"):

@@ -9,6 +9,14 @@ from typing import Any
 import pytest
 from system.harness import SMALL, Daemon
 
+from millpond.containment import become_subreaper
+
+
+@pytest.fixture(autouse=True)
+def _no_orphans_for_us() -> None:
+    """A daemon in this process took them; we would never reap those of the daemons here."""
+    become_subreaper(is_one=False)
+
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:

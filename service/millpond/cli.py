@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any
 
 import typer
 
 from millpond import __version__, cli_dead
+from millpond.cli_exit import (
+    EXIT_ALREADY_RUNNING,
+    EXIT_CONFIG,
+    EXIT_FAILED,
+    EXIT_NOT_RUNNING,
+    EXIT_USAGE,
+    fail,
+)
 from millpond.errors import ConfigError, MillpondError
-
-EXIT_USAGE: Final = 64
-EXIT_NOT_RUNNING: Final = 69
-EXIT_FAILED: Final = 70
-EXIT_ALREADY_RUNNING: Final = 75
-EXIT_CONFIG: Final = 78
 
 app = typer.Typer(
     help="The daemon beside a renderer: each result once in shared memory, every logger fed.",
@@ -60,7 +62,7 @@ def run(
         modules = check_modules(loaded, search_path=logger_search_path(config))
         check_machine(loaded)
     except ConfigError as error:
-        _fail(str(error), EXIT_CONFIG)
+        fail(str(error), EXIT_CONFIG)
     from millpond.run_folder import AlreadyRunning  # noqa: PLC0415
     from millpond.serve import serve  # noqa: PLC0415
 
@@ -71,11 +73,11 @@ def run(
             exit_when_done=exit_when_done,
         )
     except ConfigError as error:
-        _fail(str(error), EXIT_CONFIG)
+        fail(str(error), EXIT_CONFIG)
     except AlreadyRunning as error:
-        _fail(str(error), EXIT_ALREADY_RUNNING)
+        fail(str(error), EXIT_ALREADY_RUNNING)
     except (MillpondError, OSError) as error:
-        _fail(str(error), EXIT_FAILED)
+        fail(str(error), EXIT_FAILED)
     raise typer.Exit(code)
 
 
@@ -94,7 +96,7 @@ def check(config: ConfigArgument, overrides: SetOption = []) -> None:  # noqa: B
         check_machine(loaded)
         check_loggers(loaded, modules)
     except ConfigError as error:
-        _fail(str(error), EXIT_CONFIG)
+        fail(str(error), EXIT_CONFIG)
     names = ", ".join(logger.name for logger in loaded.loggers)
     typer.echo(f"{config}: good; loggers: {names}; files in {loaded.output_dir}")
 
@@ -115,12 +117,12 @@ def status(
     try:
         health_socket = health_socket_of(where)
     except ConfigError as error:
-        _fail(str(error), EXIT_CONFIG)
+        fail(str(error), EXIT_CONFIG)
     try:
         now = fetch_status(health_socket)
     except OSError as error:
         problem = error.strerror or error
-        _fail(f"no daemon answers at {health_socket}: {problem}", EXIT_NOT_RUNNING)
+        fail(f"no daemon answers at {health_socket}: {problem}", EXIT_NOT_RUNNING)
     typer.echo(json.dumps(now, indent=2) if as_json else status_text(now))
 
 
@@ -139,11 +141,11 @@ def verify(
     try:
         report = compare(run_folder_of(where))
     except ConfigError as error:
-        _fail(str(error), EXIT_CONFIG)
+        fail(str(error), EXIT_CONFIG)
     except FileNotFoundError as error:
-        _fail(str(error), EXIT_USAGE)
+        fail(str(error), EXIT_USAGE)
     except OSError as error:
-        _fail(str(error), EXIT_FAILED)
+        fail(str(error), EXIT_FAILED)
     typer.echo(json.dumps(report.to_json()) if as_json else "\n".join(report.lines()))
     raise typer.Exit(0 if report.is_good else 1)
 
@@ -170,9 +172,9 @@ def bench(
         check_machine(loaded)
         report = measure(loaded, modules, seconds=seconds)
     except ConfigError as error:
-        _fail(str(error), EXIT_CONFIG)
+        fail(str(error), EXIT_CONFIG)
     except MillpondError as error:
-        _fail(str(error), EXIT_FAILED)
+        fail(str(error), EXIT_FAILED)
     typer.echo(json.dumps(report.to_json()) if as_json else "\n".join(report.lines(rate)))
 
 
@@ -203,8 +205,3 @@ def root(
     if version:
         typer.echo(f"millpond {__version__}")
         raise typer.Exit
-
-
-def _fail(problem: str, code: int) -> NoReturn:
-    typer.echo(f"millpond: {problem}", err=True)
-    raise typer.Exit(code)

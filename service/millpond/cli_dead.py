@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from millpond.cli_exit import EXIT_ALREADY_RUNNING, EXIT_CONFIG, EXIT_FAILED, EXIT_USAGE, fail
 from millpond.errors import ConfigError, MillpondError
 
 if TYPE_CHECKING:
     from millpond.dead_letters import DeadLine
 
-EXIT_USAGE: Final = 64
-EXIT_FAILED: Final = 70
-EXIT_ALREADY_RUNNING: Final = 75
-EXIT_CONFIG: Final = 78
 
 app = typer.Typer(
     help="The results that a logger will never get, and trying them again.",
@@ -67,7 +64,7 @@ def retry_dead(
     try:
         retract(folder, [(line.logger, line.renderer, line.sequence) for line in kept])
     except OSError as error:
-        _fail(f"{folder}: {error.strerror}", EXIT_FAILED)
+        fail(f"{folder}: {error.strerror}", EXIT_FAILED)
     if kept:
         typer.echo(f"{len(kept)} results are delivered again by: millpond replay {run}")
     elif not chosen:
@@ -92,7 +89,7 @@ def replay(
     if run.is_dir():
         given = config_of(run)
         if given is None:
-            _fail(f"{run} has no ledger that names its configuration: give the YAML", EXIT_USAGE)
+            fail(f"{run} has no ledger that names its configuration: give the YAML", EXIT_USAGE)
         # The folder may have been moved since.  JSON is YAML, whatever is in the name.
         source, overrides = given, [f"output_dir={json.dumps(str(run.resolve()))}"]
     try:
@@ -101,15 +98,15 @@ def replay(
         diagnostics.configure(loaded.service.log_format)
         modules = check_modules(loaded, search_path=logger_search_path(source))
     except ConfigError as error:
-        _fail(str(error), EXIT_CONFIG)
+        fail(str(error), EXIT_CONFIG)
     try:
         code = serve(loaded, [modules[one.name] for one in loaded.loggers], is_replay=True)
     except AlreadyRunning as error:
-        _fail(str(error), EXIT_ALREADY_RUNNING)
+        fail(str(error), EXIT_ALREADY_RUNNING)
     except ConfigError as error:
-        _fail(str(error), EXIT_CONFIG)
+        fail(str(error), EXIT_CONFIG)
     except (MillpondError, OSError) as error:
-        _fail(str(error), EXIT_FAILED)
+        fail(str(error), EXIT_FAILED)
     raise typer.Exit(code)
 
 
@@ -120,9 +117,9 @@ def _run_folder(run: Path) -> Path:
     try:
         return run_folder_of(run)
     except ConfigError as error:
-        _fail(str(error), EXIT_CONFIG)
+        fail(str(error), EXIT_CONFIG)
     except FileNotFoundError as error:
-        _fail(str(error), EXIT_USAGE)
+        fail(str(error), EXIT_USAGE)
 
 
 def _dead(folder: Path, loggers: Collection[str], ids: Collection[str] = ()) -> list[DeadLine]:
@@ -132,14 +129,9 @@ def _dead(folder: Path, loggers: Collection[str], ids: Collection[str] = ()) -> 
     try:
         dead = dead_of(folder)
     except OSError as error:
-        _fail(str(error), EXIT_FAILED)
+        fail(str(error), EXIT_FAILED)
     return [
         line
         for line in dead.values()
         if (not loggers or line.logger in loggers) and (not ids or line.id in ids)
     ]
-
-
-def _fail(problem: Any, code: int) -> NoReturn:
-    typer.echo(f"millpond: {problem}", err=True)
-    raise typer.Exit(code)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,6 +86,21 @@ class Previous:
     def owed(self, logger: str) -> ResultRanges:
         """All results that the last start had to bring to a logger, whatever became of them."""
         return self._start.owed(logger)
+
+    def settled(
+        self, logger: str, dead: Container[tuple[int, int]]
+    ) -> Callable[[tuple[int, int]], bool]:
+        """Tells whether a result that is in a spill has its outcome: segments go as a whole.
+
+        Args:
+            logger: Its name.
+            dead: (renderer, sequence) of those in its list of the dead.
+        """
+        delivered, owed = self.delivered.get(logger, ResultRanges()), self.owed(logger)
+        # What the last start owed to nobody had its outcome before, if its ledger is whole; but a
+        # loss of power may have cost it lines of its own renderers.
+        known = self.renderer_last_before if self.is_whole else 0
+        return lambda key: key in dead or key in delivered or (key[0] <= known and key not in owed)
 
     def unaccounted(
         self,

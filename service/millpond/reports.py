@@ -84,7 +84,7 @@ class Reports:
             logger=name,
             count=len(ids),
             reason=report.reason,
-            ids=[*ids[:IDS_SHOWN_MAX], *(["..."] if len(ids) > IDS_SHOWN_MAX else [])],
+            ids=shown(ids),
             problem=problem,
         )
 
@@ -102,3 +102,8 @@ class Reports:
             return False
         self._told.add((name, problem))
         return True
+
+
+def shown(ids: Sequence[str]) -> list[str]:
+    """The first of many ids, for one line of the log."""
+    return [*ids[:IDS_SHOWN_MAX], *(["..."] if len(ids) > IDS_SHOWN_MAX else [])]

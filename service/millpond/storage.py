@@ -32,6 +32,7 @@ from millpond.dead_retry import TakenBack, put_into_spill, taken_back
 from millpond.keeper import Keeper
 from millpond.ledger import Ledger
 from millpond.module_search import FoundModule
+from millpond.reports import shown
 from millpond.run_folder import has_files, spill_folders
 from millpond.segment import Segment
 from millpond.setup_frame import definitions
@@ -42,7 +43,6 @@ from millpond.spill_recovery import spilled_channels
 LEDGER_SYNC_S: Final = 0.25
 # For the disk at the end, besides what `disk.deadline_s` gives it.
 CLOSE_S: Final = 2.0
-IDS_SHOWN_MAX: Final = 10
 
 DiskCommand = SpillResults | BuryResults | CancelKeeping | ReplayResults | ReportDead
 
@@ -171,8 +171,8 @@ class Storage:
             self._stores.append(store)
             waiting[name] = ResultRanges(self._recover(name, store, layout))
         for name in sorted({*previous.logger_names, *self._strangers} - set(self._names)):
-            found = self._strangers.get(name, [])
-            spilled = [r[:2] for r in found if not self._is_settled(name, r)]
+            is_settled = previous.settled(name, self._dead.get(name, ()))
+            spilled = [r[:2] for r in self._strangers.get(name, ()) if not is_settled(r[:2])]
             waiting[name] = ResultRanges(spilled)
             if count := len(spilled):
                 log.warning("spill of a logger that is not configured", logger=name, count=count)
@@ -207,16 +207,17 @@ class Storage:
 
     def _recover(self, name: str, store: SpillStore, layout: Layout) -> list[Key]:
         """Find what waits for one logger; settle what has an outcome, and list what is damaged."""
-        recovery = store.recover()
+        recovery, previous = store.recover(), self._ledger.previous
         for problem in recovery.problems:
             log.warning("spill", logger=name, problem=problem)
-        store.settle([r[:2] for r in recovery.results if self._is_settled(name, r)])
-        damaged = [r for r in recovery.corrupt if not self._is_settled(name, r)]
+        is_settled = previous.settled(name, self._dead.get(name, ()))
+        store.settle([r[:2] for r in recovery.results if is_settled(r[:2])])
+        damaged = [r for r in recovery.corrupt if not is_settled(r[:2])]
         self._bury(name, damaged, "spill_corrupt", "its record on the disk is damaged")
-        others = [r for r in recovery.set_aside if not self._is_settled(name, r)]
+        others = [r for r in recovery.set_aside if not is_settled(r[:2])]
         problem = f"it has other channels; its record is in {self._config.spill_path / name}"
         self._bury(name, others, "spill_corrupt", problem)
-        waiting = [r[:2] for r in recovery.results if not self._is_settled(name, r)]
+        waiting = [r[:2] for r in recovery.results if not is_settled(r[:2])]
         self.renderer_last = max([self.renderer_last, *(r.renderer for r in recovery.results)])
         there = set(waiting)
         for one in self._back.get(name, ()):
@@ -231,16 +232,6 @@ class Storage:
         if waiting:
             log.info("results wait on the disk", logger=name, count=len(waiting))
         return waiting
-
-    def _is_settled(self, name: str, result: RecoveredResult) -> bool:
-        """Whether a record is of a result that has its outcome: segments go as a whole."""
-        previous, key = self._ledger.previous, result[:2]
-        if key in self._dead.get(name, ()) or key in previous.delivered.get(name, ()):
-            return True
-        # What the last start owed to nobody had its outcome before, if its ledger is whole; but a
-        # loss of power may have cost it lines of its own renderers.
-        is_older = key[0] <= previous.renderer_last_before
-        return is_older and previous.is_whole and key not in previous.owed(name)
 
     def _report_unaccounted(
         self, name: str, spilled: Iterable[Key], *, is_complete: bool = True
@@ -271,7 +262,7 @@ class Storage:
             logger=name,
             count=len(ids),
             reason=reason,
-            ids=[*ids[:IDS_SHOWN_MAX], *(["..."] if len(ids) > IDS_SHOWN_MAX else [])],
+            ids=shown(ids),
             problem=problem,
         )
 
@@ -337,13 +328,16 @@ class Storage:
         return keys
 
     def _arm(self) -> None:
-        if self._timer is None and not self._is_syncing:
+        if self._timer is None:
             self._timer = self._loop.call_later(LEDGER_SYNC_S, self._sync)
 
     def _sync(self) -> None:
         self._timer = None
-        if self._keeper is None or self._is_syncing:
-            return  # Its turn comes when the disk has done what it was asked for.
+        if self._keeper is None:
+            return
+        if self._is_syncing:  # The disk has not done yet what it was asked for.
+            self._arm()
+            return
         self._is_syncing = True
         self._ledger.prepare()
         self._keeper.ask(self._sync_on_disk)

@@ -130,7 +130,6 @@ class LoggerTable:
         if was_idle:
             record.is_alone = record.suspects > 0
             record.suspects -= record.is_alone
-        if was_idle:
             record.progress_s = now_s
             hang = Alarm(Why.HANG, logger)
             if hang not in self._alarms:

@@ -252,12 +252,15 @@ class Scene:
     def strays(self) -> list[int]:
         """The processes that a daemon of this run has started: they have its mark."""
         found = self.run.stat()
-        mark = f"MILLPOND_RUN={found.st_dev}:{found.st_ino}".encode()
+        # Behind the slash is the number of the daemon.
+        mark = f"MILLPOND_RUN={found.st_dev}:{found.st_ino}/".encode()
         pids = []
         for place in Path("/proc").iterdir():
             with suppress(OSError):
-                if place.name.isdigit() and mark in (place / "environ").read_bytes().split(b"\0"):
-                    pids.append(int(place.name))
+                if place.name.isdigit():
+                    variables = (place / "environ").read_bytes().split(b"\0")
+                    if any(variable.startswith(mark) for variable in variables):
+                        pids.append(int(place.name))
         return pids
 
     def assert_no_strays(self) -> None:

@@ -1,10 +1,13 @@
 # Every target installs what it needs into .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
+THREEDB := .venv-threedb
+BRIDGES := .venv-bridges
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check system faults soak bench run clean lock
+.PHONY: help setup demo test check system faults soak threedb bridges bench run clean lock
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,8 +17,8 @@ setup: $(STAMP) ## Make .venv with everything pinned in requirements.lock
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "millpond needs Python 3.11 or later")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python $(PIP_INSTALL) --require-hashes --only-binary :all: -r requirements.lock
+	$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
 demo: $(STAMP) ## Render 200 small pictures and log them as CSV, JSON and PNG
@@ -28,16 +31,25 @@ check: $(STAMP) ## Format, lint, types, tidiness and unit tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q --ignore tests/system --ignore tests/faults
+	$(BIN)/python -m pytest -q --ignore tests/system --ignore tests/docs --ignore tests/faults
 
 system: $(STAMP) ## Run the tests with real daemons, loggers and renderers
-	$(BIN)/python -m pytest tests/system tests/faults/test_soak.py
+	$(BIN)/python -m pytest tests/system tests/docs tests/faults/test_soak.py
 
 faults: $(STAMP) ## Every fault that must be survived, some minutes; again: make faults SEED=4711
 	$(BIN)/python -m pytest tests/faults --ignore tests/faults/test_soak.py $(if $(SEED),--seed $(SEED))
 
 soak: $(STAMP) ## A random mix of faults for 600 s; again: make soak SEED=4711 SECONDS=60
 	$(BIN)/python -m pytest tests/faults/test_soak.py --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+
+threedb: ## 3DB's own scheduler and loggers with ours, in an environment of its own; gets torch
+	$(PYTHON) -m venv $(THREEDB)
+	$(THREEDB)/bin/python $(PIP_INSTALL) torch==2.13.0
+	$(THREEDB)/bin/python $(PIP_INSTALL) --no-deps threedb-preview
+	$(THREEDB)/bin/python $(PIP_INSTALL) "typeguard<3" pandas tqdm pyzmq opencv-python-headless \
+	  pytest pytest-asyncio hypothesis --editable .
+	$(THREEDB)/bin/python -m pytest tests/threedb tests/service/compat \
+	  tests/loggers/test_torch_results.py tests/loggers/test_threedb_loggers.py
 
 bench: $(STAMP) ## Measure the result path on this machine
 	$(BIN)/python benchmarks/result_path.py
@@ -48,9 +60,10 @@ run: $(STAMP) ## Run the daemon in the foreground: make run CONFIG=my.yaml
 lock: $(STAMP) ## Resolve requirements.lock again from pyproject.toml
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-annotate --no-header \
-	  --extra image --extra dev --output-file requirements.lock pyproject.toml
+	  --extra image --extra exr --extra tensorboard --extra parquet --extra hdf5 --extra video \
+	  --extra dev --output-file requirements.lock pyproject.toml
 	sed -i '/^--/d' requirements.lock # Where packages come from is each machine's own matter.
 
 clean: ## Remove .venv, caches and runs/
-	rm -rf .venv runs dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(THREEDB) $(BRIDGES) runs dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -9,7 +9,7 @@ from millpond.core.logger_record import LoggerRecord, LoggerSpec
 
 def logger_row(**changes: Any) -> dict[str, Any]:
     """The numbers of a logger that has recorded 7 of 10 results."""
-    fresh = LoggerRecord(LoggerSpec("any")).statistics()
+    fresh = {**LoggerRecord(LoggerSpec("any")).statistics(), "filtered": 0}
     numbers = {"published": 10, "delivered": 7, "queued": 1, "in_window": 2}
     row = {**fresh, "pid": 4711, "state": "running", **numbers, **changes}
     assert set(row) == set(fresh)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from millpond.core.logger_record import LoggerSpec
-from millpond.core.progress import flush_word, log_word
+from millpond.core.progress import IDLE, flush_word, log_word, returned_word
 from millpond.core.slots import SlotRef
 
 Key = tuple[int, int]  # Renderer and sequence.
@@ -52,7 +52,22 @@ class Item:
     raises: int = 0
     was_raised: bool = False  # Also by a failed disk.
     is_suspect: bool = False  # It is sent alone.
+    is_logged: bool = False  # By a logger that keeps slots, and not released.
+    is_kept: bool = False  # The same, and the supervisor was told.
     due_s: float = 0.0  # It must not be tried earlier.
+
+
+class Wanted(list):
+    """The words of one logger that the daemon writes, and what it was given by the last event."""
+
+    def __init__(self, slot_count: int) -> None:
+        super().__init__([0] * slot_count)
+        self.given: list[SlotRef] = []
+
+    def __setitem__(self, slot: int, generation: int) -> None:
+        if generation:
+            self.given.append(SlotRef(slot, generation))
+        super().__setitem__(slot, generation)
 
 
 @dataclass
@@ -61,11 +76,15 @@ class Reader:
 
     spec: LoggerSpec
     ack: list[int]
+    want: Wanted
+    keeps_slots: bool = False
     open: dict[Key, Item] = field(default_factory=dict)
     window: list[Item] = field(default_factory=list)
     outcomes: dict[Key, str] = field(default_factory=dict)
     phase: str = "none"  # "none", "starting" or "ready": what its process does.
     started: SlotRef | None = None  # What its word names.
+    has_news: bool = False  # It has logged something since it rang last.
+    word_rung: int = IDLE  # Its word when it rang last.
     started_s: float = 0.0
     is_killed: bool = False
     is_hung: bool = False
@@ -118,7 +137,7 @@ class Reader:
     @property
     def may_starve(self) -> bool:
         """Whether it may have nothing to do because what it must get next is on the disk."""
-        is_idle = self.can_be_sent and not self.window
+        is_idle = self.can_be_sent and not self.busy and self.has_room
         return is_idle and any(self.at("disk")) and not any(self.at("coming"))
 
     @property
@@ -151,6 +170,26 @@ class Reader:
             return None
         return next((item for item in self.open.values() if item.place != "dying"), None)
 
+    @property
+    def busy(self) -> list[Item]:
+        """What it has still to do, as far as the supervisor was told."""
+        return [item for item in self.window if not item.is_kept]
+
+    @property
+    def has_room(self) -> bool:
+        return len(self.window) < self.spec.window_max
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it keeps all that it was sent, and says so."""
+        return bool(self.window) and self.ack[-1] == returned_word(*self.window[-1].ref)
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether a stop need not wait for it: what it only keeps, it releases at its end."""
+        is_all_sent = len(self.window) == len(self.open)
+        return self.is_fatal or not self.open or (is_all_sent and self.is_waiting)
+
     # What it does.
 
     def begin(self, ref: SlotRef) -> None:
@@ -158,6 +197,25 @@ class Reader:
 
     def begin_flush(self) -> None:
         self.ack[-1], self.started = flush_word(7), None
+
+    def rest(self) -> None:
+        """It keeps slots, and waits for more: its word names the last one that it has."""
+        self.started = None
+        kept = [
+            item.ref for item in self.logged() if self.ack[item.ref.slot] != item.ref.generation
+        ]
+        self.ack[-1] = returned_word(*kept[-1]) if kept else IDLE
+
+    def keep(self, item: Item) -> None:
+        item.is_logged = self.has_news = True
+        self.rest()
+
+    def todo(self) -> list[Item]:
+        """What it was sent and has not logged, in order."""
+        return [item for item in self.window if not item.is_logged]
+
+    def logged(self) -> list[Item]:
+        return [item for item in self.window if item.is_logged]
 
     def release(self, items: Iterable[Item]) -> None:
         for item in items:
@@ -186,6 +244,20 @@ class Reader:
         self.progress_s = now_s
         self.patience_s = now_s + HANG_S
 
+    def rang(self, now_s: float) -> None:
+        """It says what it is doing, which may be something else than before."""
+        if self.has_news:
+            self.progressed(now_s)
+        if self.ack[-1] != self.word_rung:
+            self.patience_s = max(self.patience_s, now_s + HANG_S)
+        self.has_news, self.word_rung = False, self.ack[-1]
+        self.note_kept()
+
+    def note_kept(self) -> None:
+        if self.is_waiting:
+            for item in self.window:
+                item.is_kept = True
+
     def sent(self, item: Item, now_s: float) -> None:
         """First in, first out; only a result that raised is overtaken."""
         assert item.place == "waits"
@@ -194,7 +266,7 @@ class Reader:
             if earlier is item or item.was_raised:
                 break
             assert earlier.place in ("window", "dying") or earlier.was_raised
-        if not self.window:
+        if not self.busy:
             self.progressed(now_s)
         item.place = "window"
         self.window.append(item)
@@ -203,6 +275,7 @@ class Reader:
         self.is_plain = False
         self.window.remove(item)
         item.place, item.is_suspect = place, True
+        item.is_logged = item.is_kept = False
 
     def resume(self) -> None:
         self.suspended_until_s = None
@@ -212,19 +285,23 @@ class Reader:
         for item in self.at("returned"):
             item.place = "waits"
 
-    def check(self) -> None:
+    def check(self, now_s: float) -> None:
         assert len(self.window) <= self.spec.window_max
         assert [item.key for item in self.at("window")] == sorted(
             (item.key for item in self.window), key=list(self.open).index
         )
-        if any(item.is_suspect for item in self.window):
-            assert len(self.window) == 1, "a suspect is sent alone"
+        if any(item.is_suspect for item in self.busy):
+            assert len(self.busy) == 1, "a suspect is sent alone"
+        assert all(item.is_logged for item in self.window if item.is_kept)
         assert self.phase != "none" or not self.window
         if self.is_plain and self.can_be_sent and not any(self.at(*ON_DISK)):
             assert not any(self.at("waits")) or len(self.window) == self.spec.window_max
-        front = self.front
-        if self.can_be_sent and not self.window and front is not None:
-            assert front.place != "waits", "it has nothing to do, and is not sent what waits"
+        if self.can_be_sent and not self.busy and self.has_room:
+            front = self.front
+            is_stuck = front is not None and front.place == "waits"
+            if not any(self.at(*ON_DISK)):
+                is_stuck = any(item.due_s <= now_s for item in self.at("waits"))
+            assert not is_stuck, "it has nothing to do, and is not sent what waits"
 
 
 @dataclass
@@ -254,6 +331,10 @@ class Disk:
     @property
     def is_writing(self) -> bool:
         return any(task.kind != "read" for task in self.tasks)
+
+    def is_asked_for(self, token: int) -> bool:
+        """Whether it still has to write this, or what was asked for earlier."""
+        return any(task.kind != "read" and task.token <= token for task in self.tasks)
 
     def ask(self, task: Task, now_s: float) -> None:
         if task.kind != "read":

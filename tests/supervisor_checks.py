@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from supervisor_books import Disk, Key, Reader, Task, Writer
+from supervisor_teams import Team
 
 from millpond.core import events as on
 from millpond.core.supervisor import Supervisor
@@ -15,12 +16,12 @@ class Checks:
     slot_bytes: int
     exit_when_done: bool
     loggers: list[Reader]
+    teams: list[Team]
     disk: Disk
     renderers: dict[int, Writer]
     joined_count: int
     last_generation: list[int]
     published: list[Key]
-    recovered: list[int]
     now_s: float
     drain_deadline_s: float
     event: on.Event | None
@@ -34,7 +35,6 @@ class Checks:
     expected: list[tuple]
     failing: Task | None
     doomed: set[Key]
-    is_disk_given_up: bool
     may_have_starved: bool
     was_starving: bool
     supervisor: Supervisor
@@ -44,7 +44,7 @@ class Checks:
         if any(writer.waits for writer in self.renderers.values()):
             return True
         return any(
-            reader.can_be_sent and not reader.window and any(reader.at("disk"))
+            reader.can_be_sent and not reader.busy and any(reader.at("disk"))
             for reader in self.loggers
         )
 
@@ -115,7 +115,7 @@ class Checks:
                 assert leaving or not to_be_had, "nothing is read back although a slot is to be had"
 
     def is_drained(self) -> bool:
-        return all(reader.is_fatal or not reader.open for reader in self.loggers)
+        return all(reader.is_drained for reader in self.loggers)
 
     def note_end(self) -> None:
         """Find out, without asking the supervisor, whether it should be stopping now."""
@@ -136,18 +136,18 @@ class Checks:
         assert supervisor.slots.free_count == len(self.free_slots())
         self.check_nobody_waits_in_vain()
         assert not self.is_giving_up or self.is_closed, "it was neither needed nor the end"
-        assert not (self.is_disk_given_up and self.disk.is_writing), "some of it was not given up"
         is_full = not self.free_slots()
         self.may_have_starved = is_full and any(reader.may_starve for reader in self.loggers)
         self.was_starving = is_full and any(reader.starves for reader in self.loggers)
-        for reader, record, recovered in zip(
-            self.loggers, supervisor.loggers, self.recovered, strict=True
-        ):
+        for team, filtered in zip(self.teams, supervisor.routes.filtered, strict=True):
+            team.check(self.published)
+            assert filtered == len(team.filtered)
+        for reader, record in zip(self.loggers, supervisor.loggers, strict=True):
             if not self.is_closed:
-                reader.check()
+                reader.check(self.now_s)
             told = record.statistics()
             dead = sum(outcome != "delivered" for outcome in reader.outcomes.values())
-            assert told["published"] == len(self.published) + recovered
+            assert told["published"] == len(reader.outcomes) + len(reader.open)
             assert told["delivered"] == len(reader.outcomes) - dead
             assert told["dead"] == dead
             assert told["queued"] == sum(

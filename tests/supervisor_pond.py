@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from millpond.core.commands import (
     Command,
@@ -27,13 +27,14 @@ from millpond.core.events import (
     TimePassed,
 )
 from millpond.core.logger_record import LoggerSpec
-from millpond.core.progress import log_word
+from millpond.core.progress import IDLE, log_word, returned_word
 from millpond.core.restart import RestartPolicy
+from millpond.core.routes import Filter
 from millpond.core.slots import SlotRef, SlotTable
 from millpond.core.supervisor import Supervisor
 
 ANN, BEN = 1, 2  # Renderers.
-CSV, JSON = 0, 1  # Loggers.
+CSV, JSON, IMAGE = 0, 1, 2  # Loggers.
 SEGV = "crash(SIGSEGV)"
 SPILL = {"when_full": "spill"}
 DROP = {"when_full": "drop"}
@@ -51,6 +52,8 @@ class Pond:
         slot_bytes: Bytes of one slot.
         recovered: Results of each logger that an earlier daemon left.
         policies: `when_full` and `on_crash` of each logger, as far as they are not the default.
+        teams: Which loggers are processes of the same one; None: none are.
+        filters: What each team wants.
     """
 
     def __init__(
@@ -63,13 +66,15 @@ class Pond:
         exit_when_done: bool = False,
         slot_bytes: int = 4096,
         recovered: Sequence[int] = (),
-        policies: Sequence[dict[str, str]] = ({}, {}),
+        policies: Sequence[dict[str, str]] = ({}, {}, {}),
+        teams: Sequence[int] | None = None,
+        filters: Mapping[int, Filter] | None = None,
     ) -> None:
         self.now_s = 0.0
         self.acks = [[0] * (slots + 1) for _ in range(loggers)]
         want = [[0] * slots for _ in range(loggers)]
         restart = RestartPolicy(intensity=intensity, retry_s=300)
-        names = ("csv", "json")[:loggers]
+        names = ("csv", "json", "image")[:loggers]
         self.supervisor = Supervisor(
             SlotTable(slots, want=want, ack=self.acks),
             slot_bytes=slot_bytes,
@@ -77,6 +82,8 @@ class Pond:
                 LoggerSpec(name, window_max=window, restart=restart, **policy)
                 for name, policy in zip(names, policies, strict=False)
             ],
+            teams=teams,
+            filters=filters,
             drain_s=10,
             keep_s=5,
             recovered=recovered,
@@ -103,6 +110,12 @@ class Pond:
     def release(self, logger: int, *results: Result) -> list[Command]:
         for one in results:
             self.acks[logger][one.slot] = one.generation
+        return self.tell(DoorbellRang(logger))
+
+    def keep(self, logger: int, *kept: Result) -> list[Command]:
+        """A logger that keeps slots has logged all that it was sent, and these it keeps."""
+        last = kept[-1] if kept else None
+        self.acks[logger][-1] = returned_word(last.slot, last.generation) if last else IDLE
         return self.tell(DoorbellRang(logger))
 
     def start(self, logger: int, one: Result) -> None:

@@ -20,7 +20,9 @@ class Shell(Checks):
 
     NOTES: ClassVar = (
         do.RecordPublished,
+        do.RecordFiltered,
         do.RecordDelivered,
+        do.ReportRaised,
         do.ReportSuspended,
         do.ReportResumed,
     )
@@ -31,9 +33,25 @@ class Shell(Checks):
         self.is_sound = False
         self.is_shedding = self.is_giving_up = False
         self.is_disk_given_up = False
-        self.obey(self.supervisor.handle(event, self.now_s))
+        asked_before = self.disk.last_token
+        commands = self.supervisor.handle(event, self.now_s)
+        self.hand_out()
+        self.obey(commands)
+        if self.is_disk_given_up:
+            assert not self.disk.is_asked_for(asked_before), "some of it was not given up"
         self.check()
         self.is_sound = True
+
+    def hand_out(self) -> None:
+        """See who got what was published, and that nobody got anything else."""
+        for key, ref in self.arriving:
+            for team in self.teams:
+                team.take(key, ref)
+        self.arriving.clear()
+        for reader in self.loggers:
+            held = {item.ref for item in reader.open.values()}
+            assert held.issuperset(reader.want.given)
+            reader.want.given.clear()
 
     def obey(self, commands: list[do.Command]) -> None:
         spawned = []
@@ -66,8 +84,14 @@ class Shell(Checks):
         match command:
             case do.RecordPublished(results):
                 self.expected.remove(("published", keys_of(results)))
+            case do.RecordFiltered(team, results):
+                assert not any(kind == "published" for kind, *_ in self.expected), "it comes later"
+                self.expected.remove(("filtered", team, keys_of(results)))
             case do.RecordDelivered(logger, results):
                 self.expected.remove(("delivered", logger, keys_of(results)))
+            case do.ReportRaised(logger, result, problem, again_s):
+                assert "Traceback" in problem
+                self.expected.remove(("raised", logger, result.key, again_s))
             case do.ReportSuspended(logger, problem, probe_s):
                 assert (problem, probe_s) == ("OSError: no", PROBE_S) or "Traceback" in problem
                 self.expected.remove(("suspended", logger))
@@ -122,6 +146,7 @@ class Shell(Checks):
                 reader.is_hung |= dump
                 if why.startswith("no progress"):
                     assert reader.window
+                    assert not reader.is_waiting, "it has nothing to do"
                     assert self.now_s >= reader.progress_s + HANG_S
             case do.ReportReady():
                 assert reader.phase == "ready"

@@ -22,13 +22,15 @@ from supervisor_books import (
     Key,
     Reader,
     Task,
+    Wanted,
     Writer,
 )
 from supervisor_shell import Shell
+from supervisor_teams import Team, TeamSpec
 
 from millpond.core import events as on
 from millpond.core.deliveries import Result
-from millpond.core.logger_record import LoggerSpec
+from millpond.core.progress import IDLE
 from millpond.core.slots import SlotRef, SlotTable
 from millpond.core.supervisor import Supervisor
 
@@ -45,8 +47,7 @@ class World(Shell):
 
     Args:
         slot_count: How many slots there are.
-        specs: The loggers.
-        recovered: Results of each that an earlier daemon left on the disk.
+        specs: The loggers, each with its processes.
         slot_bytes: Bytes of one slot.
         exit_when_done: As for the supervisor.
     """
@@ -54,21 +55,22 @@ class World(Shell):
     def __init__(
         self,
         slot_count: int,
-        specs: Sequence[LoggerSpec],
+        specs: Sequence[TeamSpec],
         *,
-        recovered: Sequence[int],
         slot_bytes: int,
         exit_when_done: bool,
     ) -> None:
         self.slot_count = slot_count
         self.slot_bytes = slot_bytes
         self.exit_when_done = exit_when_done
-        self.loggers = [Reader(spec, [0] * (slot_count + 1)) for spec in specs]
+        self.loggers: list[Reader] = []
+        self.teams: list[Team] = []
         self.disk = Disk()
         self.renderers: dict[int, Writer] = {}
         self.joined_count = 0
         self.last_generation = [0] * slot_count
         self.published: list[Key] = []
+        self.arriving: list[tuple[Key, SlotRef]] = []  # By the event.
         self.now_s = 1000.0
         self.is_sound = False  # Whether the last event agreed with the books.
         self.is_stopping = self.is_closed = self.is_finished = False
@@ -79,29 +81,40 @@ class World(Shell):
         self.expected: list[tuple] = []  # Commands that must follow from the event.
         self.failing: Task | None = None  # What the disk did not take: dead, or put back?
         self.doomed: set[Key] = set()  # They die with their logger.
-        self.is_disk_given_up = False  # By the last event.
         self.may_have_starved = self.was_starving = False  # A logger, after the last event.
-        for logger, count in enumerate(recovered):
-            keys = [(RECOVERED, sequence) for sequence in range(1, count + 1)]
-            self.disk.homes[logger, 0] = list(keys)
-            for key in keys:
-                self.loggers[logger].open[key] = Item(key, None, "disk")
-        self.recovered = list(recovered)
+        for spec in specs:
+            self.add_team(spec)
         self.supervisor = Supervisor(
             SlotTable(
                 slot_count,
-                want=[[0] * slot_count for _ in specs],
-                ack=[logger.ack for logger in self.loggers],
+                want=[reader.want for reader in self.loggers],
+                ack=[reader.ack for reader in self.loggers],
             ),
             slot_bytes=slot_bytes,
-            loggers=specs,
+            loggers=[reader.spec for reader in self.loggers],
+            teams=[n for n, team in enumerate(self.teams) for _ in team.members],
+            filters={n: team.filter for n, team in enumerate(self.teams) if team.wants},
             drain_s=DRAIN_S,
             keep_s=KEEP_S,
-            recovered=recovered,
+            recovered=[len(reader.open) for reader in self.loggers],
             exit_when_done=exit_when_done,
             chance=lambda: 0.5,
         )
         self.obey(self.supervisor.start(self.now_s))
+
+    def add_team(self, spec: TeamSpec) -> None:
+        team = Team([], spec.wants)
+        for count in spec.recovered:
+            ack, want = [0] * (self.slot_count + 1), Wanted(self.slot_count)
+            reader = Reader(spec.spec, ack, want, spec.keeps_slots)
+            first = len(team.recovered) + 1
+            keys = [(RECOVERED, sequence) for sequence in range(first, first + count)]
+            reader.open = {key: Item(key, None, "disk") for key in keys}
+            self.disk.homes[len(self.loggers), 0] = list(keys)
+            self.loggers.append(reader)
+            team.members.append(reader)
+            team.recovered += keys
+        self.teams.append(team)
 
     # What renderers do.
 
@@ -130,11 +143,12 @@ class World(Shell):
             writer.sequence += len(refs)
             keys = [result.key for result in results[: len(refs)]]
             self.published += keys
-            for reader in self.loggers:
-                for key, ref in zip(keys, refs, strict=True):
-                    reader.open[key] = Item(key, ref)
+            self.arriving = list(zip(keys, refs, strict=True))
             if keys:
                 self.expected.append(("published", keys))
+            for number, team in enumerate(self.teams):
+                if unwanted := [key for key in keys if not team.is_wanted(key)]:
+                    self.expected.append(("filtered", number, unwanted))
         self.feed(on.ResultsPublished(renderer, results))
 
     def give_back(self, renderer: int, refs: list[SlotRef], *wrong: SlotRef) -> None:
@@ -160,7 +174,7 @@ class World(Shell):
     def make_ready(self, logger: int) -> None:
         reader = self.loggers[logger]
         if not (reader.is_killed or reader.is_closing):
-            reader.phase = "ready"
+            reader.phase, reader.ack[-1], reader.started = "ready", IDLE, None
         self.feed(on.LoggerReady(logger))
 
     def take_released(self, logger: int) -> None:
@@ -178,6 +192,7 @@ class World(Shell):
 
     def ring(self, logger: int) -> None:
         self.take_released(logger)
+        self.loggers[logger].rang(self.now_s)
         self.feed(on.DoorbellRang(logger))
 
     def raise_error(self, logger: int, ref: SlotRef, number: int) -> None:
@@ -187,6 +202,7 @@ class World(Shell):
             reader.came_back(item, "returned")
             reader.progressed(self.now_s)
             item.was_raised = True
+            reader.note_kept()
             if number in DISK_ERRORS:
                 self.note_failed_disk(logger)
             else:
@@ -211,7 +227,9 @@ class World(Shell):
             attempts = item.raises + item.crashes
             self.expected.append(("bury", logger, item.key, "exception", attempts))
         elif not self.is_closed:
-            item.place, item.due_s = "waits", self.now_s + RETRY_S[item.raises - 1]
+            again_s = RETRY_S[item.raises - 1]
+            item.place, item.due_s = "waits", self.now_s + again_s
+            self.expected.append(("raised", logger, item.key, again_s))
 
     def end(self, logger: int, cause: str) -> None:
         reader = self.loggers[logger]
@@ -241,9 +259,19 @@ class World(Shell):
             attempts = culprit.raises + culprit.crashes
             self.expected.append(("bury", logger, culprit.key, cause, attempts))
 
+    def log(self, reader: Reader, item: Item) -> None:
+        """It goes well; who keeps slots does not release it yet."""
+        reader.begin(item.ref)
+        if reader.keeps_slots:
+            reader.keep(item)
+        else:
+            reader.release([item])
+
     def release_all(self) -> None:
         for logger, reader in enumerate(self.loggers):
-            reader.release(reader.window)
+            for item in reader.todo():
+                self.log(reader, item)
+            reader.release(reader.logged())
             self.ring(logger)
 
     # What the disk does.
@@ -303,6 +331,8 @@ class World(Shell):
             if is_late:  # The machine was paused.
                 patient.patience_s = max(patient.patience_s, self.now_s + patience_s)
         for reader in self.loggers:
+            if reader.is_waiting:  # As long as it likes.
+                reader.patience_s = max(reader.patience_s, self.now_s + HANG_S)
             if reader.suspended_until_s is not None and reader.suspended_until_s <= self.now_s:
                 reader.resume()
         self.feed(on.TimePassed())
@@ -337,16 +367,24 @@ class World(Shell):
             if self.disk.tasks:
                 self.answer()
         assert not self.disk.tasks, "the disk is asked for more and more"
-        self.release_all()
+        for logger, reader in enumerate(self.loggers):
+            for item in reader.todo():
+                self.log(reader, item)
+            self.ring(logger)
+        if not self.is_drained():
+            self.release_all()  # What others must get may need the slots that are only kept.
         for logger, reader in enumerate(self.loggers):
             if reader.phase != "none" and (reader.is_killed or reader.is_closing):
+                reader.release(reader.logged())
                 self.end(logger, "exit(0)")
             elif reader.phase == "starting":
                 self.make_ready(logger)
         if self.is_finished or self.disk.tasks:
             return
-        if any(reader.open or reader.phase != "ready" for reader in self.loggers):
+        if any(not r.is_drained or r.phase != "ready" for r in self.loggers):
             self.wait(None)
         else:
-            assert self.free_slots() == set(range(self.slot_count))
+            kept = {slot for reader in self.loggers for slot, _ in reader.holders()}
+            assert self.free_slots() | kept == set(range(self.slot_count))
             self.stop()
+            assert all(r.is_closing for r in self.loggers), "it waits for what is only kept"

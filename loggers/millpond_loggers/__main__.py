@@ -11,7 +11,6 @@ import mmap
 import os
 import signal
 import sys
-import traceback
 from typing import Any
 
 import orjson
@@ -20,9 +19,12 @@ from millpond.core.layout import channels_from_json, plan
 from millpond.core.wire import SETUP_BYTES_MAX, Frame, FrameReader, Kind
 from millpond.errors import ConfigError
 from millpond_loggers.confine import confine, keep_private
+from millpond_loggers.diagnostics import show_diagnostics
+from millpond_loggers.logger_setup import make_logger
 from millpond_loggers.plugin import PluginError, load
-from millpond_loggers.runner import READ_BYTES, Runner, send_status
-from millpond_loggers.shared_results import SharedResults
+from millpond_loggers.problem import describe
+from millpond_loggers.runner import READ_BYTES, Runner
+from millpond_loggers.status import Status
 
 
 def main(arguments: list[str]) -> int:
@@ -31,6 +33,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The daemon decides when a logger ends.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    show_diagnostics()
     jobs_fd, status_fd, doorbell_fd, segment_fd, control_fd, acks_fd = map(int, arguments)
     keep_private(map(int, arguments))
     reader = FrameReader(SETUP_BYTES_MAX)
@@ -39,25 +42,26 @@ def main(arguments: list[str]) -> int:
         return 0  # The daemon ended before it said anything.
     confine(setup.get("limits") or {}, setup.get("daemon_pid"))
     layout = plan(channels_from_json(setup["channels"]), setup["slots"])
+    status = Status(status_fd)
     try:
-        results = SharedResults(layout, segment_fd, regid=setup["index"] + 1)
-        logger = _make(setup, results)
+        _extend_path(setup["search_path"])
+        logger_class = load(setup["kind"], setup["place"])
+        logger, results = make_logger(logger_class, setup, layout, segment_fd)
     except (PluginError, ConfigError) as error:
-        send_status(status_fd, Kind.FAILED, str(error))
+        status.failed(str(error))
         return 1
-    except (Exception, SystemExit):  # noqa: BLE001  Whatever a user's __init__ raises is reported.
-        problem = f"making the logger failed:\n{traceback.format_exc()}"
-        send_status(status_fd, Kind.FAILED, problem)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  Whatever a user's __init__ raises is reported.
+        status.failed(f"making the logger failed:\n{describe(error)}")
         return 1
     runner = Runner(
         logger,
         results,
         want=_words(control_fd, setup["index"] * layout.slot_count, layout.slot_count),
         acks=_words(acks_fd, 0, layout.slot_count + 1, writable=True),
-        status_fd=status_fd,
+        status=status,
         doorbell_fd=doorbell_fd,
     )
-    send_status(status_fd, Kind.READY)
+    status.ready()
     runner.run(jobs_fd, reader, first)
     return 0
 
@@ -71,13 +75,10 @@ def _read_setup(jobs_fd: int, reader: FrameReader) -> tuple[Any, list[Frame]]:
     return None, []
 
 
-def _make(setup: dict[str, Any], results: SharedResults) -> Any:
-    for folder in setup["search_path"]:
+def _extend_path(folders: list[str]) -> None:
+    for folder in folders:
         if folder not in sys.path:
             sys.path.append(folder)
-    make = load(setup["kind"], setup["place"])
-    own = {"name": setup["name"], "module": setup["place"], "options": setup["options"]}
-    return make(setup["root_dir"], results, {**setup["experiment"], "logger": own})
 
 
 def _words(fd: int, start: int, count: int, *, writable: bool = False) -> memoryview[int]:

@@ -2,15 +2,17 @@
 
 On the standard input comes a line of JSON that says which logger, then one for each id::
 
-    {"root_dir": ..., "kind": ..., "place": ..., "options": {...}, "channels": {...}, "folders": []}
+    {"root_dir": ..., "kind": ..., "place": ..., "options": {...}, "channels": {...}, "folders": [],
+     "instances": 1, "wanted": null}
     ["000001", 1, 0]    the id, how many results of it were delivered, how many more there are
 
 On the standard output goes one JSON object, see `Findings`.  A logger takes part if its class has
 one of two methods::
 
     recorded(root_dir, options, channels) -> Counter[str]
-        How often each id is in its file; with written_id(id, options) -> str, if an id is not
-        written as it is.
+        How often each id is in its files; with written_id(id, options) -> str, if an id is not
+        written as it is.  If the logger has several processes and an option ``file``, it is asked
+        for the file of each.
     is_recorded(root_dir, options, channels) -> Callable[[str], bool]
         Whether all that it writes for an id is there.
 
@@ -29,11 +31,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO
 
 import orjson
+from pydantic import BaseModel
 
 from millpond.core.layout import channels_from_json
 from millpond.errors import ConfigError
 from millpond_loggers.names import open_beneath, open_folder
 from millpond_loggers.options import check_options
+from millpond_loggers.parts import instance_name
 from millpond_loggers.plugin import PluginError, load
 
 Channels = Mapping[str, tuple[tuple[int, ...], str]]
@@ -76,10 +80,13 @@ def compare(logger: Mapping[str, Any], expected: Expected) -> Findings:
         if hasattr(made, "Options"):
             options = check_options(made.Options, options)
         channels = None if logger["channels"] is None else _shapes(logger["channels"])
+        wanted = logger.get("wanted")
+        if channels is not None and wanted is not None:
+            channels = {name: channels[name] for name in channels if name in wanted}
         if hasattr(made, "recorded"):
             write = getattr(made, "written_id", lambda id, _: id)
             return _compare_counts(
-                made.recorded(logger["root_dir"], options, channels or {}),
+                _recorded(made, logger, options, channels or {}),
                 expected,
                 lambda id: write(id, options),
             )
@@ -88,6 +95,22 @@ def compare(logger: Mapping[str, Any], expected: Expected) -> Findings:
         return _compare_ids(made.is_recorded(logger["root_dir"], options, channels), expected)
     except (PluginError, ConfigError, OSError, ValueError) as error:
         return Findings(not_checked=str(error).strip().splitlines()[-1])
+
+
+def _recorded(
+    made: Any, logger: Mapping[str, Any], options: Any, channels: Channels
+) -> Counter[str]:
+    instances = logger.get("instances", 1)
+    parts = [options]
+    if instances > 1 and isinstance(options, BaseModel) and hasattr(options, "file"):
+        parts = [
+            options.model_copy(update={"file": instance_name(options.file, number, instances)})
+            for number in range(1, instances + 1)
+        ]
+    counts: Counter[str] = Counter()
+    for part in parts:
+        counts.update(made.recorded(logger["root_dir"], part, channels))
+    return counts
 
 
 def open_to_read(root_dir: str, name: str) -> BinaryIO:

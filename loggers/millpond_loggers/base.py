@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from millpond_loggers.diagnostics import diagnostics_of
 from millpond_loggers.options import check_options
 
 
@@ -37,7 +38,11 @@ class ResultBuffer(Protocol):
         """The number of this logger, from 1, which `free` takes."""
 
     def __getitem__(self, result_ix: int) -> dict[str, NDArray[Any]]:
-        """The arrays of one result: read-only, valid until `log` returns."""
+        """The arrays of one result: read-only, valid until `log` returns.
+
+        Raises:
+            LookupError: This logger has no such result now.
+        """
 
     def key_of(self, result_ix: int) -> tuple[int, int]:
         """What tells a result from every other one of its run, whatever their ids are.
@@ -46,7 +51,7 @@ class ResultBuffer(Protocol):
         that it is recorded: a logger that finds the key recorded need not record it twice.
 
         Args:
-            result_ix: The ``result_ix`` of an item; valid until its `log` returns.
+            result_ix: The ``result_ix`` of an item; valid as long as its arrays.
 
         Returns:
             The number of its renderer, unique in the run folder over all starts of the daemon; and
@@ -57,26 +62,41 @@ class ResultBuffer(Protocol):
         """
 
     def free(self, result_ix: int, regid: int) -> None:
-        """Say that this logger is done with a result.  Needless, and harmless."""
+        """Say that this logger is done with a result: needless, unless it keeps slots."""
 
 
 class BaseLogger:
     """Records results; derive from it, or only do as it does.
 
-    Besides ``log``, a logger may have ``flush()``, called once after each batch of results and
-    before their slots are given back: what it wrote must be safe in the file when it returns.
-    And ``end()``, called once when nothing is left; a logger without it gets ``log(None)``.
+    Besides ``log``, a logger may have
+
+    - ``log_many(items)``, called instead of ``log`` with all the results that came at once;
+    - ``flush()``, called once after each batch of results and before their slots are given back:
+      what it wrote must be safe in the file when it returns;
+    - ``end()``, called once when nothing is left; a logger without it gets ``log(None)``.
 
     Attributes:
+        extra: The pip extra that brings its libraries; None: none is needed.
+        libraries: Import names of what it needs.  It imports them where they are used, so that
+            its options can be told without them.
+        keeps_slots: Whether a result is the logger's until it calls ``buffer.free(result_ix,
+            regid)``, or ends.  Its arrays may be kept until then; it is released with the next
+            flush.  Keep fewer than ``max_in_window``, for no more come while so many are kept.
         root_dir: The folder for the files, which exists.
         buffer: The results.
         config: The whole experiment file as a mapping; ``config["logger"]`` holds this logger's
-            own ``name``, ``module`` and ``options``.
+            own ``name``, ``module``, ``options``, ``instance`` and ``instances``.
         name: This logger's name in the configuration.
+        instance: Which of the processes of this logger this is, from 1.
+        instances: How many there are; each gets results of its own, and writes files of its own.
+        logger: Its diagnostics: ``self.logger.warning("...")`` is a line in the daemon's log.
         options: An instance of `Options`, checked.
     """
 
     Options: ClassVar[type[BaseModel]] = Options
+    extra: ClassVar[str | None] = None
+    libraries: ClassVar[tuple[str, ...]] = ()
+    keeps_slots: ClassVar[bool] = False
 
     def __init__(
         self, root_dir: str, result_buffer: ResultBuffer, config: Mapping[str, Any]
@@ -91,6 +111,9 @@ class BaseLogger:
         self.config = config
         own = config.get("logger", {})
         self.name: str = own.get("name", type(self).__name__)
+        self.instance: int = own.get("instance", 1)
+        self.instances: int = own.get("instances", 1)
+        self.logger = diagnostics_of(self.name)
         self.options: Any = check_options(
             type(self).Options, own.get("options", {}), key=f"{self.name}.options"
         )

@@ -20,10 +20,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
+from pydantic import Field
+
 from millpond_loggers.audit import Channels, open_to_read
 from millpond_loggers.base import BaseLogger, Options, ResultBuffer
 from millpond_loggers.json_logger import to_json
 from millpond_loggers.options import FileName
+from millpond_loggers.parts import instance_name
 from millpond_loggers.row_file import RowFile
 
 FILE_NAME: Final = "details.csv"
@@ -44,10 +47,12 @@ _TEXT_DTYPES: Final = frozenset({"float16", "float32", "complex64", "complex128"
 class CSVOptions(Options):
     """The options of the CSV logger."""
 
-    # Its name in the output folder; two CSV loggers need two.
-    file: FileName = FILE_NAME
-    # Put ' before text that a spreadsheet would compute.
-    escape_formulas: bool = True
+    file: FileName = Field(
+        FILE_NAME, description="Its name in the output folder; two CSV loggers need two."
+    )
+    escape_formulas: bool = Field(
+        True, description="Put ' before text that a spreadsheet would compute."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +93,10 @@ class CSVLogger(BaseLogger):
         self._writer = csv.writer(self._line, lineterminator="\r\n")
         self._channels: list[_ChannelColumn] | None = None
         self._plans: dict[tuple[str, ...], _Plan] = {}
-        self._rows = RowFile(root_dir, self.options.file, starts_with=b"id", is_csv=True)
+        file = instance_name(self.options.file, self.instance, self.instances)
+        self._rows = RowFile(root_dir, file, starts_with=b"id", is_csv=True)
         try:
-            self._columns = _read_header(self._rows.header, self.options.file)
+            self._columns = _read_header(self._rows.header, file)
         except ValueError:
             self._rows.close()
             raise

@@ -2,7 +2,7 @@
 
 A channel is an image by its shape, height and width being at least 2: ``(H, W)``, ``(1, H, W)``,
 ``(3 or 4, H, W)``, ``(H, W, 1)``, ``(H, W, 3 or 4)``; what could be two of them is the first.
-Complex numbers are no image.
+Complex numbers are no image.  With the encoding ``auto``, which is the default:
 
 =================  =====================================  =======================================
 values             one plane                              colour: three or four planes
@@ -17,62 +17,101 @@ float              TIFF of float32, or NPY if some        PNG: 0 to 1 becomes 0 
 
 So one plane (depth, segmentation) is always lossless.  NPY holds ``(H, W)`` or ``(H, W, C)``.
 A file is whole under its name or not there; a result that comes again writes the same file again.
+The other encodings are in ``docs/loggers/image.md``.
 """
 
 from __future__ import annotations
 
-import io
-import logging
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import product
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final
 
-import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from millpond.errors import ConfigError
 from millpond_loggers.audit import Channels
 from millpond_loggers.base import BaseLogger, Options, ResultBuffer
-from millpond_loggers.names import file_name, open_folder, remove_leftovers, write_atomically
-
-try:
-    from PIL import Image
-except ImportError as problem:
-    raise ImportError('image logger needs Pillow: pip install "millpond[image]"') from problem
-
-log = logging.getLogger(__name__)
+from millpond_loggers.encoders import COMPRESS_LEVEL, QUALITY
+from millpond_loggers.id_folder import DIGITS_MAX, IdFolder, subfolder
+from millpond_loggers.image_encoding import (
+    EXTENSIONS,
+    Encode,
+    Encoding,
+    Settings,
+    is_image,
+    plan_encoding,
+)
+from millpond_loggers.names import file_name
 
 FOLDER_NAME: Final = "images"
-COLOUR_PLANES: Final = (3, 4)
-EXTENSIONS: Final = ("png", "tiff", "npy")
+OTHERS: Final = "*"
+THREADS_MAX: Final = 64
+# Encoded files that wait for their turn to be written are so many for each thread.
+AHEAD_PER_THREAD: Final = 2
 
-_Array = NDArray[Any]
+
+def _for_each_channel(encoding: object) -> object:
+    return {OTHERS: encoding} if isinstance(encoding, str) else encoding
 
 
 class ImageOptions(Options):
     """The options of the image logger."""
 
-    # None: every channel that is an image.
-    channels: list[str] | None = None
-    # npy: every image as the numbers that it is, which is also the fastest.
-    format: Literal["png", "npy"] = "png"
-    # zlib's.  1 is several times faster than 6, and a few percent larger.
-    compress_level: int = Field(1, ge=0, le=9)
+    channels: list[str] | None = Field(
+        None, description="The channels to write; by default every one that is an image."
+    )
+    encoding: Annotated[dict[str, Encoding], BeforeValidator(_for_each_channel)] = Field(
+        {OTHERS: "auto"},
+        description="How images are written: one word for all, or a mapping of channels to words, "
+        "where `*` stands for all others (else auto).",
+    )
+    quality: int = Field(
+        QUALITY, ge=1, le=100, description="The quality of jpeg and webp, 1 to 100 (best)."
+    )
+    compress_level: int = Field(
+        COMPRESS_LEVEL,
+        ge=0,
+        le=9,
+        description="How hard png and tiff are compressed: 0 not at all, 1 fast, 9 smallest.",
+    )
+    threads: int = Field(
+        1, ge=1, le=THREADS_MAX, description="How many images are encoded at the same time."
+    )
+    subfolders: int = Field(
+        0,
+        ge=0,
+        le=DIGITS_MAX,
+        description="Spread the files over 16, 256 or 4096 subfolders (1, 2 or 3) by the id's "
+        "hash; 0: one folder.",
+    )
 
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    channel: str
-    to_planes: Callable[[_Array], _Array]  # To (H, W) or (H, W, C).
+    @model_validator(mode="before")
+    @classmethod
+    def _check_old_names(cls, options: Any) -> Any:
+        if isinstance(options, dict) and "format" in options:
+            raise ValueError(
+                f"there is no option 'format': write `encoding: {options['format']}`, or a "
+                "mapping of channels to encodings"
+            )
+        return options
 
 
 class ImageLogger(BaseLogger):
-    """Writes the images; nothing is kept, each file is complete when `log` returns."""
+    """Writes the images; nothing is kept, each file is complete when `log` returns.
+
+    Attributes:
+        log_many: `log` for several results at once, of which several are encoded at the same time.
+            Only if there are threads: without them each result is better off alone, since it is
+            given back, tried again or blamed for a crash alone.
+    """
 
     Options = ImageOptions
+    extra: ClassVar[str | None] = "image"
 
     def __init__(
         self, root_dir: str, result_buffer: ResultBuffer, config: Mapping[str, Any]
@@ -80,94 +119,139 @@ class ImageLogger(BaseLogger):
         """Make the folder, and clear it of what a dead process left half written.
 
         Raises:
+            ConfigError: The options name a channel that is none, or no image, or that cannot be
+                encoded so; or the library of an encoding is not installed.
             OSError: There can be no folder ``images``, or it is a symlink.
         """
         super().__init__(root_dir, result_buffer, config)
-        self._plans: list[_Plan] | None = None
-        self._hashed_ends: tuple[str, ...] = ()
-        self._folder = open_folder(root_dir, name=FOLDER_NAME)
-        remove_leftovers(self._folder)
+        images = _images(self.buffer.channels)
+        self._plans = self._make_plans(images)
+        self._hashed_ends = _ambiguous_ends(images)
+        self._folder = IdFolder(root_dir, FOLDER_NAME, digits=self.options.subfolders)
+        threads = self.options.threads
+        self._ahead_max = AHEAD_PER_THREAD * threads
+        self._pool = ThreadPoolExecutor(threads, "encoder") if threads > 1 else None
+        self.log_many = self._log_at_once if self._pool is not None else None
         self.regid = self.buffer.register()
+        if not images:
+            self.logger.warning("no channel is an image, so none is written")
 
     def log(self, item: dict[str, Any] | None) -> None:
         """Write the images of one result.
 
         Raises:
-            ConfigError: The option ``channels`` names one that is none, or is not an image.
             OSError: A file cannot be written; the result must be logged again.
         """
         if item is None:
             self.end()
-            return
-        # All are encoded before one is written, so that no error of the disk, whose traceback
-        # holds the frames it passed, can hold an array.
-        for suffix, content in self._encoded(item["result_ix"]):
-            name = file_name(item["id"], suffix, hashed_ends=self._hashed_ends)
-            write_atomically(self._folder, name, content)
+        elif self.log_many is not None:
+            self.log_many([item])
+        else:
+            # All are encoded before one is written, so that no error of the disk, whose
+            # traceback holds the frames it passed, can hold an array.
+            for channel, extension, content in self._encoded(item["result_ix"]):
+                self._write(item["id"], channel, extension, content)
+
+    def _log_at_once(self, items: Sequence[dict[str, Any]]) -> None:
+        assert self._pool is not None
+        waiting: deque[tuple[str, str, Future[tuple[str, bytes]]]] = deque()
+        try:
+            for item in items:
+                waiting.extend(self._submitted(item, self._pool))
+                while len(waiting) > self._ahead_max:
+                    self._write_next(waiting)
+            while waiting:
+                self._write_next(waiting)
+        finally:
+            # What is not to be written any more must not be read any more either.
+            wait([future for _, _, future in waiting])
 
     def flush(self) -> None:
         """Do nothing: every file is complete already."""
 
     def end(self) -> None:
         """Close the folder.  The second time does nothing."""
-        if self._folder >= 0:
-            os.close(self._folder)
-            self._folder = -1
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._folder.close()
 
-    def _encoded(self, result_ix: int) -> list[tuple[str, bytes]]:
-        """What follows the id in each file's name, and the content."""
-        plans = self._plans
-        if plans is None:
-            plans = self._plans = self._make_plans()
+    def _encoded(self, result_ix: int) -> list[tuple[str, str, bytes]]:
+        """The channel, the extension and the content of each file."""
         arrays = self.buffer[result_ix]
-        files = []
-        for plan in plans:
-            planes = plan.to_planes(arrays[plan.channel])
-            if self.options.format == "npy":
-                extension, content = "npy", _npy(planes)
-            else:
-                extension, content = _encode(planes, self.options.compress_level)
-            files.append((f"_{plan.channel}.{extension}", content))
-        return files
+        return [(channel, *encode(arrays[channel])) for channel, encode in self._plans.items()]
 
-    def _make_plans(self) -> list[_Plan]:
-        images: dict[str, _Plan] = {}
-        for name, (shape, dtype) in self.buffer.channels.items():
-            to_planes = None if dtype.startswith("complex") else image_layout(shape)
-            if to_planes is not None:
-                images[name] = _Plan(name, to_planes)
-        self._hashed_ends = _ambiguous_ends(list(images))
-        wanted = images if self.options.channels is None else self.options.channels
-        for name in wanted:
+    def _submitted(
+        self, item: dict[str, Any], pool: ThreadPoolExecutor
+    ) -> list[tuple[str, str, Future[tuple[str, bytes]]]]:
+        """The id, the channel, and the extension and content to come, of each file."""
+        arrays = self.buffer[item["result_ix"]]
+        return [
+            # In a list that is emptied: a thread keeps its arguments for a while after the result
+            # is there, and no array may be kept.
+            (item["id"], channel, pool.submit(_encode_one, encode, [arrays[channel]]))
+            for channel, encode in self._plans.items()
+        ]
+
+    def _write_next(self, waiting: deque[tuple[str, str, Future[tuple[str, bytes]]]]) -> None:
+        id, channel, future = waiting.popleft()
+        self._write(id, channel, *future.result())
+
+    def _write(self, id: str, channel: str, extension: str, content: bytes) -> None:
+        name = file_name(id, f"_{channel}.{extension}", hashed_ends=self._hashed_ends)
+        self._folder.write(id, name, content)
+
+    def _make_plans(self, images: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, Encode]:
+        options = self.options
+        wanted = images if options.channels is None else options.channels
+        self._check_names("channels", wanted, images)
+        self._check_names("encoding", set(options.encoding) - {OTHERS}, images)
+        settings = Settings(options.quality, options.compress_level)
+        others = options.encoding.get(OTHERS, "auto")
+        try:
+            return {
+                name: plan_encoding(
+                    name, *images[name], options.encoding.get(name, others), settings
+                )
+                for name in wanted
+            }
+        except ValueError as problem:
+            raise ConfigError(str(problem), key=f"{self.name}.options.encoding") from None
+
+    def _check_names(
+        self, option: str, names: Sequence[str] | set[str] | Mapping[str, Any], images: Channels
+    ) -> None:
+        for name in names:
             if name not in images:
                 is_known = name in self.buffer.channels
                 raise ConfigError(
                     f"'{name}' is {'not an image' if is_known else 'no channel'}; "
                     f"the images are: {', '.join(images) or 'none'}",
-                    key=f"{self.name}.options.channels",
+                    key=f"{self.name}.options.{option}",
                 )
-        if not images:
-            log.warning("no channel is an image, so none is written logger=%s", self.name)
-        return [images[name] for name in dict.fromkeys(wanted)]
 
     @staticmethod
     def is_recorded(
         root_dir: str, options: ImageOptions, channels: Channels
     ) -> Callable[[str], bool]:
-        """What says of an id whether each of its images is there; nothing is changed."""
-        images = [
-            name
-            for name, (shape, dtype) in channels.items()
-            if not dtype.startswith("complex") and image_layout(shape)
-        ]
+        """What says of an id whether each of its images is there; nothing is changed.
+
+        An image counts in whatever encoding and subfolder it is, for these options may have been
+        others when it was written.
+        """
+        images = _images(channels)
         ends = _ambiguous_ends(images)
         wanted = images if options.channels is None else options.channels
         folder = Path(root_dir, FOLDER_NAME)
+        digits = sorted(range(DIGITS_MAX + 1), key=lambda count: count != options.subfolders)
 
         def is_there(id: str, channel: str) -> bool:
             return any(
-                (folder / file_name(id, f"_{channel}.{extension}", hashed_ends=ends)).is_file()
-                for extension in EXTENSIONS
+                (
+                    folder
+                    / subfolder(id, count)
+                    / file_name(id, f"_{channel}.{extension}", hashed_ends=ends)
+                ).is_file()
+                for count, extension in product(digits, EXTENSIONS)
             )
 
         return lambda id: all(is_there(id, channel) for channel in wanted)
@@ -176,24 +260,21 @@ class ImageLogger(BaseLogger):
 Logger = ImageLogger
 
 
-def image_layout(shape: tuple[int, ...]) -> Callable[[_Array], _Array] | None:
-    """How to see an array of this shape as ``(H, W)`` or ``(H, W, C)``; None: it is no image."""
-    match shape:
-        case (height, width) if height >= 2 and width >= 2:
-            return lambda array: array
-        case (1, height, width) if height >= 2 and width >= 2:
-            return lambda array: array[0]
-        case (planes, height, width) if planes in COLOUR_PLANES and height >= 2 and width >= 2:
-            return lambda array: np.moveaxis(array, 0, 2)
-        case (height, width, 1) if height >= 2 and width >= 2:
-            return lambda array: array[:, :, 0]
-        case (height, width, planes) if planes in COLOUR_PLANES and height >= 2 and width >= 2:
-            return lambda array: array
-        case _:
-            return None
+def _images(channels: Channels) -> dict[str, tuple[tuple[int, ...], str]]:
+    return {
+        name: (shape, dtype) for name, (shape, dtype) in channels.items() if is_image(shape, dtype)
+    }
 
 
-def _ambiguous_ends(names: list[str]) -> tuple[str, ...]:
+def _encode_one(encode: Encode, box: list[NDArray[Any]]) -> tuple[str, bytes]:
+    try:
+        return encode(box.pop())
+    except BaseException as problem:
+        traceback.clear_frames(problem.__traceback__)  # They hold the array.
+        raise
+
+
+def _ambiguous_ends(names: Mapping[str, Any]) -> tuple[str, ...]:
     """The ends of ids that could belong to a channel's name: ``_left`` of ``left_rgb``."""
     return tuple(
         "_" + longer.removesuffix("_" + shorter)
@@ -201,63 +282,3 @@ def _ambiguous_ends(names: list[str]) -> tuple[str, ...]:
         for shorter in names
         if longer.endswith("_" + shorter)
     )
-
-
-def _encode(planes: _Array, compress_level: int) -> tuple[str, bytes]:
-    """The extension and the content of the file for one image."""
-    kind = planes.dtype.kind
-    if kind == "b":
-        return "png", _png(planes.astype(np.uint8) * np.uint8(255), compress_level)
-    if planes.dtype == np.uint8:
-        return "png", _png(planes, compress_level)
-    is_colour = planes.ndim == 3
-    if kind == "f":
-        if is_colour:
-            return "png", _png(_to_bytes(planes), compress_level)
-        return _encode_depth(planes)
-    low, high = int(planes.min()), int(planes.max())
-    if low >= 0 and high <= 255:
-        return "png", _png(planes.astype(np.uint8), compress_level)
-    if low >= 0 and high <= 65_535 and not is_colour:
-        return "png", _png(planes.astype(np.uint16), compress_level)
-    if low >= -(2**31) and high < 2**31 and not is_colour:
-        return "tiff", _tiff(planes.astype(np.int32))
-    return "npy", _npy(planes)
-
-
-def _encode_depth(plane: _Array) -> tuple[str, bytes]:
-    # Overflow to inf, and NaNs, are just what the comparison is for.
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        single = plane.astype(np.float32)
-        is_same = plane.dtype != np.float64 or np.array_equal(single, plane, equal_nan=True)
-    return ("tiff", _tiff(single)) if is_same else ("npy", _npy(plane))
-
-
-def _to_bytes(planes: _Array) -> NDArray[np.uint8]:
-    """Colours from 0 to 1 as bytes from 0 to 255."""
-    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
-        colours: _Array = np.clip(planes, 0, 1, dtype=np.result_type(planes, np.float32))
-        colours *= 255
-        np.rint(colours, out=colours)
-        np.nan_to_num(colours, copy=False, nan=0)
-    rounded: NDArray[np.uint8] = colours.astype(np.uint8)
-    return rounded
-
-
-def _png(planes: _Array, compress_level: int) -> bytes:
-    file = io.BytesIO()
-    image = Image.fromarray(np.ascontiguousarray(planes))
-    image.save(file, "PNG", compress_level=compress_level)
-    return file.getvalue()
-
-
-def _tiff(plane: _Array) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(plane)).save(file, "TIFF", compression="tiff_deflate")
-    return file.getvalue()
-
-
-def _npy(planes: _Array) -> bytes:
-    file = io.BytesIO()
-    np.save(file, planes, allow_pickle=False)
-    return file.getvalue()

@@ -31,6 +31,7 @@ from millpond_loggers.audit import Channels, open_to_read
 from millpond_loggers.base import BaseLogger, Options, ResultBuffer
 from millpond_loggers.names import open_folder, remove_leftovers, write_atomically
 from millpond_loggers.options import FileName
+from millpond_loggers.parts import instance_name
 from millpond_loggers.row_file import RowFile
 
 FILE_NAME: Final = "details.log"
@@ -49,10 +50,12 @@ PLANS_MAX: Final = 256
 class JSONOptions(Options):
     """The options of the JSON logger."""
 
-    # Its name in the output folder; two JSON loggers need two.
-    file: FileName = FILE_NAME
-    # Channels with more numbers than this are left out.
-    array_elements_max: int = Field(64, ge=1)
+    file: FileName = Field(
+        FILE_NAME, description="Its name in the output folder; two JSON loggers need two."
+    )
+    array_elements_max: int = Field(
+        64, ge=1, description="Channels with more numbers than this are left out."
+    )
 
 
 class JSONLogger(BaseLogger):
@@ -77,7 +80,8 @@ class JSONLogger(BaseLogger):
         self._plans: dict[tuple[str, ...], list[tuple[str, str]]] = {}  # Key, field of the item.
         if class_maps is not None:
             _write(root_dir, CLASS_MAPS_NAME, class_maps)
-        self._rows = RowFile(root_dir, self.options.file, starts_with=b"{")
+        file = instance_name(self.options.file, self.instance, self.instances)
+        self._rows = RowFile(root_dir, file, starts_with=b"{")
         self.regid = self.buffer.register()
 
     def log(self, item: dict[str, Any] | None) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from millpond.errors import ConfigError
+from millpond_loggers.extras import require_all
 from millpond_loggers.options import check_options
 
 EXIT_MODULE: Final = 1
@@ -32,8 +33,20 @@ def load(kind: str, place: str) -> Callable[..., Any]:
         place: The dotted name of the module, or the path of the file.
 
     Raises:
-        PluginError: Not found, fails inside, has no ``Logger``, or that is not a logger.
+        PluginError: Not found, fails inside, has no ``Logger``, or that is not a logger, or one
+            whose libraries are not installed.
     """
+    logger = find_logger(kind, place)
+    try:
+        require_all(logger, what=f"{_spoken_name(kind, place)} logger")
+    except ConfigError as error:
+        raise PluginError(error.problem) from error
+    made: Callable[..., Any] = logger
+    return made
+
+
+def find_logger(kind: str, place: str) -> type:
+    """Like `load`, but the libraries that the logger needs may be missing."""
     module = _import_file(Path(place)) if kind == "file" else _import_module(place)
     if not hasattr(module, "Logger"):
         raise PluginError(f"{place} has no `Logger`{_suggestion(module)}")
@@ -45,8 +58,13 @@ def load(kind: str, place: str) -> Callable[..., Any]:
         )
     if not callable(getattr(logger, "log", None)):
         raise PluginError(f"`Logger` in {place} has no method log(self, item)")
-    made: Callable[..., Any] = logger
-    return made
+    return logger
+
+
+def _spoken_name(kind: str, place: str) -> str:
+    """``parquet`` for ``millpond_loggers.parquet_logger`` and for ``mine/parquet_logger.py``."""
+    name = Path(place).stem if kind == "file" else place.rpartition(".")[2]
+    return name.removesuffix("_logger") or name
 
 
 def _import_module(name: str) -> ModuleType:

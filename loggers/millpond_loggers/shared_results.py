@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import difflib
 import gc
 import mmap
 import weakref
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from millpond.core.layout import Layout
+from millpond.errors import ConfigError
 
 _NOTHING: Final = (None, ())
 
 
 class KeptArrayError(Exception):
     """A logger kept an array of a result past its release: the memory will be overwritten."""
+
+
+class NoChannelError(KeyError):
+    """A logger asked for a channel that its results do not have."""
+
+    __str__ = Exception.__str__  # A KeyError shows its message between quotes.
+
+
+class Arrays(dict[str, NDArray[Any]]):
+    """The arrays of one result by the names of their channels.
+
+    Raises:
+        NoChannelError: For a name that is no channel.
+    """
+
+    def __missing__(self, name: object) -> NoReturn:
+        """Say which channels there are; a `KeyError` has only the name."""
+        raise NoChannelError(f"no channel {name!r}{_known(str(name), self)}")
 
 
 class SharedResults:
@@ -26,22 +47,50 @@ class SharedResults:
         layout: Where the channels lie.
         segment_fd: The segment, opened read-only.
         regid: The number of this logger.
+        wanted: The channels that it is to see; None: all.
+
+    Attributes:
+        channels: Name to (shape, dtype) of those that the logger sees.
+        initialized: True; there for loggers that were written for 3DB.
+        keeps: Whether a result is the logger's until it calls `free`; set by the runner.
+
+    Raises:
+        ConfigError: The pond has no such channel.
     """
 
-    def __init__(self, layout: Layout, segment_fd: int, *, regid: int) -> None:
-        self.channels = {
-            channel.name: (channel.shape, channel.dtype) for channel in layout.channels
-        }
+    def __init__(
+        self,
+        layout: Layout,
+        segment_fd: int,
+        *,
+        regid: int,
+        wanted: Sequence[str] | None = None,
+    ) -> None:
+        channels = dict(zip(layout.channels, layout.offsets, strict=True))
+        names = [channel.name for channel in channels]
+        for name in wanted or ():
+            if name not in names:
+                raise ConfigError(f"no channel '{name}'{_known(name, names)}", key="channels")
+        if wanted is not None:
+            channels = {c: offset for c, offset in channels.items() if c.name in wanted}
+        self.channels = {channel.name: (channel.shape, channel.dtype) for channel in channels}
         self.initialized = True
+        self.keeps = False
         self._regid = regid
-        self._memory = mmap.mmap(segment_fd, layout.segment_bytes, mmap.MAP_SHARED, mmap.PROT_READ)
+        self._memory = self._map(segment_fd, layout.segment_bytes)
         self._slot_bytes = layout.slot_bytes
         self._places = [
             (channel.name, channel.shape, np.dtype(channel.dtype), offset)
-            for channel, offset in zip(layout.channels, layout.offsets, strict=True)
+            for channel, offset in channels.items()
         ]
         # For each open slot: the key of its result, and what was handed out of it.
         self._open: dict[int, tuple[tuple[int, int], list[weakref.ref[NDArray[Any]]]]] = {}
+        self._freed: dict[int, None] = {}
+
+    @staticmethod
+    def _map(segment_fd: int, size_bytes: int) -> mmap.mmap:
+        """Map the segment, so that a write into it is an error."""
+        return mmap.mmap(segment_fd, size_bytes, mmap.MAP_SHARED, mmap.PROT_READ)
 
     def register(self) -> int:
         """The number of this logger."""
@@ -59,10 +108,9 @@ class SharedResults:
         # Made on the memory itself, not cut from a larger array: numpy lets a slice refer to the
         # first array of its memory, and that must be the one whose end `close` looks for.
         start = result_ix * self._slot_bytes
-        arrays: dict[str, NDArray[Any]] = {
-            name: np.ndarray(shape, dtype, self._memory, start + offset)
-            for name, shape, dtype, offset in self._places
-        }
+        arrays = Arrays()
+        for name, shape, dtype, offset in self._places:
+            arrays[name] = np.ndarray(shape, dtype, self._memory, start + offset)
         entry[1].extend(map(weakref.ref, arrays.values()))
         return arrays
 
@@ -77,8 +125,14 @@ class SharedResults:
             raise _not_here(result_ix)
         return entry[0]
 
-    def free(self, result_ix: int, regid: int) -> None:
-        """Take note of nothing: the runner releases, when `log` and `flush` have returned."""
+    def free(self, result_ix: int, regid: int) -> None:  # noqa: ARG002  3DB's loggers give it.
+        """Say that this logger is done with a result; of use to those that keep slots.
+
+        For any other logger nothing follows: the runner releases, when `log` and `flush` have
+        returned.  So it is with what is not, or no longer, with this logger.
+        """
+        if self.keeps and result_ix in self._open:
+            self._freed[result_ix] = None
 
     def open(self, slot: int, key: tuple[int, int]) -> None:
         """Let the logger see a slot, which holds the result of this key; the runner's."""
@@ -98,14 +152,30 @@ class SharedResults:
             return
         gc.collect()  # A cycle is not a keeper.
         if any(array() is not None for array in lent):
+            after = "free()" if self.keeps else "log() returned"
             raise KeptArrayError(
-                "an array of this result is still referred to after log() returned, and its "
-                "memory will be overwritten: keep a copy of it (array.copy())"
+                f"an array of this result is still referred to after {after}, and its "
+                "memory will be overwritten: keep a copy of it (array.copy(), tensor.clone())"
             )
 
     def forget(self, slot: int) -> None:
         """Hide a slot whose `log` raised, whatever is still referred to; the runner's."""
         self._open.pop(slot, None)
+        self._freed.pop(slot, None)
+
+    def take_freed(self) -> list[int]:
+        """The slots that the logger has freed since the last time; the runner's."""
+        freed = list(self._freed)
+        self._freed.clear()
+        return freed
+
+
+def _known(name: str, names: Iterable[str]) -> str:
+    """What to write instead of a name that is no channel."""
+    names = list(names)
+    nearest = difflib.get_close_matches(name, names, 1)
+    hint = f"; did you mean '{nearest[0]}'?" if nearest else ";"
+    return f"{hint} the channels are {', '.join(names)}"
 
 
 def _not_here(result_ix: object) -> LookupError:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from millpond import __version__, cli_dead
+from millpond import __version__, cli_dead, cli_loggers
 from millpond.cli_exit import (
     EXIT_ALREADY_RUNNING,
     EXIT_CONFIG,
@@ -31,6 +31,8 @@ app = typer.Typer(
 )
 app.add_typer(cli_dead.app, name="dead")
 app.command()(cli_dead.replay)
+app.add_typer(cli_loggers.app, name="loggers")
+app.command()(cli_loggers.init_logger)
 
 ConfigArgument = Annotated[Path, typer.Argument(help="The YAML file.", metavar="CONFIG")]
 SetOption = Annotated[
@@ -188,10 +190,13 @@ def status_text(now: dict[str, Any]) -> str:
     ]
     for name, row in now["loggers"].items():
         lag = row["queued"] + row["in_window"]
+        several = len(row.get("processes", ()))
+        processes = f" ({several} processes)" if several else ""
+        filtered = f"{row['filtered']} filtered, " if row["filtered"] else ""
         error = f", last error: {row['last_error']}" if row["last_error"] else ""
         state = f"{row['state']}, cannot write" if row["is_suspended"] else row["state"]
         lines.append(
-            f"  {name}: {state}, {row['delivered']} delivered, {lag} waiting, "
+            f"  {name}{processes}: {state}, {row['delivered']} delivered, {filtered}{lag} waiting, "
             f"{row['spilled']} on the disk, {row['dead']} dead, {row['restarts']} restarts{error}"
         )
     return "\n".join(lines)

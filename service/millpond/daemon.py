@@ -17,7 +17,7 @@ from typing import Any, assert_never
 import structlog
 
 import millpond
-from millpond.config.model import Config, LoggerConfig
+from millpond.config.model import Config
 from millpond.core.commands import (
     BuryResults,
     CancelKeeping,
@@ -28,10 +28,12 @@ from millpond.core.commands import (
     GrantSlots,
     KillLogger,
     RecordDelivered,
+    RecordFiltered,
     RecordPublished,
     ReplayResults,
     ReportDead,
     ReportExit,
+    ReportRaised,
     ReportReady,
     ReportResumed,
     ReportSuspended,
@@ -50,20 +52,19 @@ from millpond.core.events import (
     TimePassed,
 )
 from millpond.core.layout import Channel, Layout, channels_from_json, plan
-from millpond.core.lifecycle import State
-from millpond.core.logger_record import LoggerSpec
-from millpond.core.restart import RestartPolicy
 from millpond.core.slots import SlotTable
 from millpond.core.supervisor import Supervisor
 from millpond.core.wire import Kind, pack_grants
-from millpond.errors import ChannelsRefused, MillpondError
+from millpond.errors import ChannelsRefused, ConfigError, MillpondError
+from millpond.filters import check_channels, make_filters
 from millpond.logger_group import LoggerGroup
 from millpond.machine_check import check_memory
 from millpond.module_search import FoundModule
 from millpond.renderer_socket import Host, RendererConnection, RendererServer
 from millpond.reports import Reports
 from millpond.segment import Segment
-from millpond.setup_frame import encode_experiment, make_setup
+from millpond.setup_frame import encode_experiment, make_setup, make_spec, share_out
+from millpond.status import pond_status
 from millpond.storage import Storage
 
 log = structlog.get_logger(__name__)
@@ -93,7 +94,7 @@ class Daemon:
         self._config = config
         self._modules = modules
         self._experiment = encode_experiment(config)
-        self._reports = Reports([logger.name for logger in config.loggers])
+        self._reports = Reports([process.name for process in config.processes])
         self._storage = Storage(config, modules, loop, dispatch=self.dispatch, fail=self.fail)
         self._loop = loop
         self._exit_when_done = exit_when_done or is_replay
@@ -144,34 +145,30 @@ class Daemon:
         slot_count = config.buffer.slot_count(plan(channels, 1).slot_bytes)
         layout = plan(channels, slot_count)
         check_memory(config, channels)
-        specs = [
-            LoggerSpec(
-                name=logger.name,
-                window_max=_window_max(logger, slot_count),
-                start_s=logger.start_s,
-                stop_s=logger.stop_s,
-                hang_s=logger.hang_s,
-                when_full=logger.when_full,
-                on_crash=logger.on_crash,
-                restart=RestartPolicy(**logger.restart.model_dump()),
-            )
-            for logger in config.loggers
-        ]
-        self._segment = Segment(layout, len(specs))
-        self._layout = layout
+        check_channels(config, layout)
+        processes = config.processes
+        segment = Segment(layout, len(processes))
+        try:
+            filters = make_filters(config, layout, segment.slot)
+        except ConfigError:
+            segment.close()
+            raise
+        self._segment, self._layout = segment, layout
         setups = [
-            make_setup(config, logger, module, layout, self._experiment)
-            for logger, module in enumerate(self._modules)
+            make_setup(config, index, self._modules[process.team], layout, self._experiment)
+            for index, process in enumerate(processes)
         ]
         self._loggers = LoggerGroup(config, self._loop, self._segment, setups, self.dispatch)
         slots = SlotTable(slot_count, self._segment.want, self._segment.acks)
         self._supervisor = Supervisor(
             slots,
             slot_bytes=layout.slot_bytes,
-            loggers=specs,
+            loggers=[make_spec(process, slot_count) for process in processes],
+            teams=[process.team for process in processes],
+            filters=filters,
             drain_s=config.service.drain_s,
             keep_s=config.disk.deadline_s,
-            recovered=self._storage.open(self._segment),
+            recovered=share_out(processes, self._storage.open(segment)),
             exit_when_done=self._exit_when_done,
             is_replay=self._is_replay,
             chance=random.random,
@@ -198,7 +195,8 @@ class Daemon:
                 )
             try:
                 self._open_pond(channels)
-            except ValueError as error:
+            except (ConfigError, ValueError) as error:
+                log.error("pond cannot have these channels", problem=str(error))
                 raise ChannelsRefused(str(error)) from None
             except OSError as error:
                 self.fail(error)
@@ -262,6 +260,8 @@ class Daemon:
         match command:
             case RecordPublished(results):
                 self._storage.published(results)
+            case RecordFiltered(team, results):
+                self._storage.filtered(team, results)
             case RecordDelivered(logger, results):
                 self._storage.delivered(logger, results)
             case GrantSlots(renderer, slots):
@@ -282,6 +282,8 @@ class Daemon:
                 self._storage.perform(command)
             case ReportExit():
                 self._reports.exit(command)
+            case ReportRaised():
+                self._reports.raised(command)
             case ReportSuspended():
                 self._reports.suspended(command)
             case ReportResumed():
@@ -356,45 +358,13 @@ class Daemon:
 
     def status(self) -> dict[str, Any]:
         """What ``/status`` shows."""
-        supervisor = self._supervisor
-        loggers: dict[str, Any] = {}
-        renderers = []
-        slots = {"total": 0, "free": 0}
-        if supervisor is not None:
-            loggers = {record.spec.name: record.statistics() for record in supervisor.loggers}
-            renderers = [
-                {"pid": member.pid, "claimed": member.claimed, "published": member.published}
-                for member in supervisor.renderers.members.values()
-            ]
-            slots = {"total": supervisor.slots.slot_count, "free": supervisor.slots.free_count}
         return {
             "name": self._config.name,
             "version": millpond.__version__,
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - self._started_s, 3),
-            "state": self._state(),
-            "slots": slots,
-            "renderers": renderers,
-            "loggers": loggers,
-            "results": supervisor.results_count if supervisor else 0,
+            **pond_status(self._config, self._supervisor),
             "disk": self._storage.status(),
             "output_dir": os.fspath(self._config.output_dir),
             "socket": os.fspath(self._config.socket_path),
         }
-
-    def _state(self) -> str:
-        if self._supervisor is None:
-            return "waiting"  # For a renderer that declares the channels.
-        if self._supervisor.is_stopping:
-            return "draining"
-        states = {record.state for record in self._supervisor.loggers}
-        if State.FATAL in states:
-            return "degraded"
-        return "running" if states == {State.RUNNING} else "starting"
-
-
-def _window_max(logger: LoggerConfig, slot_count: int) -> int:
-    """What a logger is sent ahead; of one that nobody waits for, only a quarter of the slots."""
-    if logger.when_full == "block":
-        return logger.max_in_window
-    return min(logger.max_in_window, max(1, slot_count // 4))

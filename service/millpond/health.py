@@ -162,7 +162,7 @@ class StatusCollector(Collector):
         )
         outcomes = CounterMetricFamily(
             "millpond_logger_results_total",
-            "Results meant for it, delivered and dead.",
+            "Results published, delivered, dead, and filtered by its own wish.",
             labels=["logger", "outcome"],
         )
         for name, logger in loggers.items():
@@ -170,6 +170,6 @@ class StatusCollector(Collector):
             lag.add_metric([name], logger["queued"] + logger["in_window"] + logger["spilled"])
             spilled.add_metric([name], logger["spilled"])
             restarts.add_metric([name], logger["restarts"])
-            for outcome in ("published", "delivered", "dead"):
+            for outcome in ("published", "delivered", "dead", "filtered"):
                 outcomes.add_metric([name, outcome], logger[outcome])
         yield from (up, lag, spilled, restarts, outcomes)

@@ -43,8 +43,8 @@ class Keeper:
         fail: Takes a bug of ours, on the loop.
         recorded: Takes a logger and results that are safe in its spill or in the list of the dead,
             on the loop, before the event that says so.
-        names: The loggers' names.
-        stores: Their spills.
+        names: The name of each logger; several may be processes of one, and share its name.
+        stores: The spill of each; those of one name share it.
         letters: The list of the dead.
         slot_memory: The bytes of a slot, from its first to its last channel.
         slot_bytes: How many these are.
@@ -72,7 +72,9 @@ class Keeper:
         self._letters = letters
         self._slot_memory = slot_memory
         self._slot_bytes = slot_bytes
-        self.spill_bytes = [store.bytes_used for store in stores]
+        self.spill_bytes = {
+            name: store.bytes_used for name, store in zip(names, stores, strict=True)
+        }
         self._to_spill: deque[SpillResults | _Forget] = deque()
         self._written: set[int] = set()  # Tokens whose answer is on its way.
         self._to_read: deque[ReplayResults] = deque()
@@ -199,7 +201,7 @@ class Keeper:
             if len(group) == 1:
                 self._tell(self._answer, KeepingFailed(group[0].token, str(error)))
             return False
-        self.spill_bytes[logger] = store.bytes_used
+        self.spill_bytes[self._names[logger]] = store.bytes_used
         for command in group:
             self._written.add(command.token)
             self._settled(logger, command.results)
@@ -239,7 +241,7 @@ class Keeper:
 
     def _settle(self, logger: int, keys: Sequence[Key]) -> None:
         self._stores[logger].settle(keys)
-        self.spill_bytes[logger] = self._stores[logger].bytes_used
+        self.spill_bytes[self._names[logger]] = self._stores[logger].bytes_used
 
     def _replay(self, command: ReplayResults) -> None:
         results: list[Result] = []

@@ -7,12 +7,13 @@ A file for each start of the daemon, ``<run>/ledger/000001.jsonl``, and a line f
     {"renderer": [18, 4711]}         number and pid of one that joined
     {"p": [18, 1, ["a", "b"]]}       published: renderer, first sequence, ids
     {"d": ["csv", 18, 1, 2]}         delivered: logger, renderer, first and last sequence
+    {"f": ["csv", 18, 3, 3]}         filtered: published, and the logger does not want it
     {"o": ["csv", 18, 3, 3]}         dead or on the disk; which of them is told there
     {"end": {"at": ...}}             the orderly end: what has no outcome is on the disk
 
 Beside it lies ``000001.marks``, a table of words, as long as the daemon runs and after a crash: for
 each renderer its last sequence, and for each logger the mark: up to it every result is delivered or
-has an "o" line.  A mark is one store for a batch; "d" lines catch up with the marks later.
+has an "o" or "f" line.  A mark is one store for a batch; "d" lines catch up with the marks later.
 
 Nothing here waits for the disk but `begin`, `sync` and `close`.
 """
@@ -209,16 +210,16 @@ class Ledger:
                 account.fresh_first = first
                 self._fresh.append(account)
 
+    def filtered(self, logger: int, results: Sequence[Result]) -> None:
+        """Note results that a logger does not want; call this after `published`."""
+        for renderer, first, last in _runs(results):
+            self._tell_other(b"f", logger, renderer, first, last)
+
     def otherwise(self, logger: int, results: Sequence[Result]) -> None:
         """Note results that are dead or on the disk; call this when that is durable."""
         for renderer, first, last in _runs(results):
-            account = self._accounts[logger].get(renderer)
-            if account is not None:
-                # The mark passes them only when their line is in the file, for what lies below a
-                # mark and has no such line counts as delivered.
-                line = self._range_line(b"o", logger, renderer, first, last)
-                if self._append(line, (account, first, last)):
-                    self._settle(account, first, last)
+            if renderer in self._accounts[logger]:
+                self._tell_other(b"o", logger, renderer, first, last)
 
     def prepare(self) -> None:
         """Store every line that is due; `sync` comes next."""
@@ -293,6 +294,15 @@ class Ledger:
 
     def _range_line(self, kind: bytes, logger: int, renderer: int, first: int, last: int) -> bytes:
         return b'{"%b":[%b,%d,%d,%d]}\n' % (kind, self._names[logger], renderer, first, last)
+
+    def _tell_other(self, kind: bytes, logger: int, renderer: int, first: int, last: int) -> None:
+        account = self._accounts[logger].get(renderer)
+        line = self._range_line(kind, logger, renderer, first, last)
+        # The mark passes them only when their line is in the file, for what lies below a mark and
+        # has no such line counts as delivered.
+        other = None if account is None else (account, first, last)
+        if self._append(line, other) and account is not None:
+            self._settle(account, first, last)
 
     def _settle(self, account: _Account, first: int, last: int) -> None:
         """Take note of results that have a line of their own, and move the mark past them."""

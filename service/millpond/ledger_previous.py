@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from millpond.core.ranges import ResultRanges
 from millpond.ledger_reader import Start, lines_path, numbers, read_ids, read_start
+from millpond.run_folder import spill_folders
 
 
 class Unaccounted(NamedTuple):
@@ -86,6 +87,18 @@ class Previous:
     def owed(self, logger: str) -> ResultRanges:
         """All results that the last start had to bring to a logger, whatever became of them."""
         return self._start.owed(logger)
+
+    def spill_left(self, output_dir: Path, spill: Path) -> Path | None:
+        """Where results of this run wait that a start would not find; None: nowhere.
+
+        Args:
+            output_dir: The run folder as it is called now.
+            spill: Where this start looks for them.
+        """
+        is_moved = self.output_dir != output_dir  # The spill has come along.
+        if is_moved or self.spill is None or self.spill == spill or not spill_folders(self.spill):
+            return None
+        return self.spill
 
     def settled(
         self, logger: str, dead: Container[tuple[int, int]]

@@ -139,6 +139,7 @@ class Start:
         renderer_last: The largest number of a renderer.
         published: All results of its renderers.
         delivered: By logger; also those of earlier starts that it delivered.
+        filtered: By logger; those that it did not want.
         pending: By logger; those of earlier starts that it took over.
         is_closed: It came to an orderly end.
         is_empty: No line of it can be read.
@@ -153,6 +154,7 @@ class Start:
     renderer_last: int = 0
     published: ResultRanges = field(default_factory=ResultRanges)
     delivered: dict[str, ResultRanges] = field(default_factory=dict)
+    filtered: dict[str, ResultRanges] = field(default_factory=dict)
     pending: dict[str, ResultRanges] = field(default_factory=dict)
     is_closed: bool = False
     is_empty: bool = True
@@ -162,6 +164,9 @@ class Start:
     def owed(self, logger: str) -> ResultRanges:
         """What this start had to bring to a logger."""
         own = self.published if logger in self.logger_names else ResultRanges()
+        unwanted = self.filtered.get(logger)
+        if unwanted is not None:
+            own = own.difference(unwanted)
         return own.union(self.pending.get(logger, ResultRanges()))
 
     @property
@@ -238,12 +243,12 @@ def _check_published(number: Any, first: Any, ids: Any) -> None:
 
 def _take(fact: Mapping[str, Any], start: Start, others: dict[str, ResultRanges]) -> None:
     """Take in a fact that is not about published results; raises if it makes no sense."""
-    if "d" in fact or "o" in fact:
-        kind = "d" if "d" in fact else "o"
+    kind = next(iter(fact), "")
+    found = {"d": start.delivered, "f": start.filtered, "o": others}.get(kind)
+    if found is not None:
         logger, renderer, first, last = fact[kind]
         if type(renderer) is not int:
             raise ValueError("no renderer")
-        found = start.delivered if kind == "d" else others
         found.setdefault(str(logger), ResultRanges()).add(renderer, *check_range(first, last))
     elif "renderer" in fact:
         start.renderer_last = max(start.renderer_last, int(fact["renderer"][0]))
@@ -293,7 +298,8 @@ def _apply_marks(
     for name, results in marked.items():
         known = start.delivered.get(name, ResultRanges())
         elsewhere = others.get(name, ResultRanges())
-        start.delivered[name] = known.union(results.difference(elsewhere))
+        unwanted = start.filtered.get(name, ResultRanges())
+        start.delivered[name] = known.union(results.difference(elsewhere).difference(unwanted))
 
 
 def read_ids(run: Path, start: Start, wanted: ResultRanges) -> dict[tuple[int, int], str]:

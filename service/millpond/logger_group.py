@@ -1,4 +1,7 @@
-"""The processes of all loggers: started from the configuration, and what they say as events."""
+"""The processes of all loggers: started from the configuration, and what they say as events.
+
+Here, as in the core, `logger` is the index of a process.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +32,13 @@ log = structlog.get_logger(__name__)
 
 
 class LoggerGroup:
-    """One process at most for each logger.
+    """One process at most for each that the configuration asks for.
 
     Args:
         config: The configuration.
         loop: The event loop.
         segment: The shared memory.
-        setups: The first frame of each logger.
+        setups: The first frame of each process.
         dispatch: Takes events.
     """
 
@@ -47,7 +50,7 @@ class LoggerGroup:
         setups: Sequence[bytes],
         dispatch: Callable[[Event], None],
     ) -> None:
-        self._config = config
+        self._members = config.processes
         self._loop = loop
         self._segment = segment
         self._setups = setups
@@ -61,13 +64,13 @@ class LoggerGroup:
 
     def spawn(self, logger: int) -> None:
         """Start the process of a logger; what it says and how it ends become events."""
-        segment, config = self._segment, self._config.loggers[logger]
+        segment, member = self._segment, self._members[logger]
         self._spawned += 1
-        mark = f"{config.name}:{self._spawned}"
+        mark = f"{member.name}:{self._spawned}"
         marks = {"MILLPOND_RUN": self._run_mark, "MILLPOND_LOGGER": mark}
         try:
             process = LoggerProcess(
-                config.name,
+                member.name,
                 self._loop,
                 inherited=[
                     segment.fd_read_only,
@@ -75,7 +78,7 @@ class LoggerGroup:
                     segment.acks_fds[logger],
                 ],
                 setup=self._setups[logger],
-                env=logger_environment(marks, config.env),
+                env=logger_environment(marks, member.logger.env),
                 mark=mark,
                 on_frame=lambda frame: self._said(logger, frame),
                 on_doorbell=lambda: self._dispatch(DoorbellRang(logger)),
@@ -86,7 +89,7 @@ class LoggerGroup:
             self._dispatch(LoggerExited(logger, f"not started ({error.strerror})"))
             return
         self._processes[logger] = process
-        log.info("logger started", logger=config.name, pid=process.pid)
+        log.info("logger started", logger=member.name, pid=process.pid)
         self._dispatch(LoggerSpawned(logger, process.pid))
 
     def send(self, logger: int, results: Sequence[Result]) -> None:
@@ -99,7 +102,7 @@ class LoggerGroup:
 
     def kill(self, logger: int, why: str, *, dump: bool) -> None:
         """End one at once, or after it has written its stacks."""
-        log.warning("killing logger", logger=self._config.loggers[logger].name, why=why)
+        log.warning("killing logger", logger=self._members[logger].name, why=why)
         self._processes[logger].kill(dump=dump)
 
     def close(self) -> None:
@@ -111,11 +114,11 @@ class LoggerGroup:
 
     def report_ready(self, logger: int) -> None:
         """Say that one takes jobs."""
-        name = self._config.loggers[logger].name
+        name = self._members[logger].name
         log.info("logger ready", logger=name, pid=self._processes[logger].pid)
 
     def _said(self, logger: int, frame: Frame) -> None:
-        name = self._config.loggers[logger].name
+        name = self._members[logger].name
         text = frame.body.decode(errors="replace")
         if frame.kind == Kind.READY:
             self._dispatch(LoggerReady(logger))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ import structlog
 from millpond.containment import end_adopted, is_anything_left, is_stopped
 from millpond.core.wire import Frame, FrameReader
 from millpond.errors import PeerError
+from millpond.logger_lines import unmark
 from millpond.logger_output import LineCapture
 
 # As much as an unprivileged process may ask for: thousands of jobs in one write.
@@ -236,9 +238,10 @@ class LoggerProcess:
 
     def _say(self, stream: str, lines: list[str]) -> None:
         for line in lines:
-            log.info("logger says", logger=self._name, pid=self.pid, stream=stream, line=line)
+            level, text = unmark(line) if stream == "stderr" else (logging.INFO, line)
+            log.log(level, "logger says", logger=self._name, pid=self.pid, stream=stream, line=text)
             if stream == "stderr":
-                self._keep(line)
+                self._keep(text)
 
     def _keep(self, line: str) -> None:
         lines = self._last_lines

@@ -74,12 +74,12 @@ def find_module(module: str, search_path: Sequence[str], base_dir: Path) -> Foun
     """
     if is_file(module):
         return _find_file(module, base_dir)
-    short_names = _short_names(search_path)
-    if module in short_names:
-        target = short_names[module].module
-        _find_dotted(target, search_path, short_names)
+    names = short_names(search_path)
+    if module in names:
+        target = names[module].module
+        _find_dotted(target, search_path, names)
         return FoundModule("module", target)
-    _find_dotted(module, search_path, short_names)
+    _find_dotted(module, search_path, names)
     return FoundModule("module", module)
 
 
@@ -98,7 +98,7 @@ def _find_file(module: str, base_dir: Path) -> FoundModule:
     raise ConfigError(f"there is no file {' nor '.join(repr(str(path)) for path in candidates)}")
 
 
-def _short_names(search_path: Sequence[str]) -> Mapping[str, EntryPoint]:
+def short_names(search_path: Sequence[str]) -> Mapping[str, EntryPoint]:
     """The loggers that installed packages offer; the first on the path wins, as for imports."""
     names: dict[str, EntryPoint] = {}
     for distribution in distributions(path=list(search_path)):

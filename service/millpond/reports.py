@@ -12,6 +12,7 @@ from millpond.core.commands import (
     BuryResults,
     ReportDead,
     ReportExit,
+    ReportRaised,
     ReportResumed,
     ReportSuspended,
 )
@@ -55,6 +56,18 @@ class Reports:
         else:
             restart_s = round(report.restart_s, 3)
             log.warning("logger ended", logger=name, cause=report.cause, restart_s=restart_s)
+
+    def raised(self, report: ReportRaised) -> None:
+        """A logger raised for a result, which it gets again: each kind of problem once."""
+        name, problem = self._names[report.logger], brief(report.problem)
+        if self._is_new(name, f"raised: {problem}"):
+            log.warning(
+                "logger raised",
+                logger=name,
+                result=report.result.id,
+                problem=problem,
+                again_s=report.again_s,
+            )
 
     def suspended(self, report: ReportSuspended) -> None:
         """A logger cannot write, and it is not the fault of a result."""

@@ -128,6 +128,7 @@ def summary(status: dict[str, Any]) -> str:
     rows = [
         f"{name}: {row['published']} published = {row['delivered']} delivered"
         f" + {row['dead']} dead + {row['spilled']} on the disk"
+        + (f" + {row['filtered']} filtered" if row["filtered"] else "")
         + (f" + {left} left" if (left := row["queued"] + row["in_window"]) else "")
         for name, row in status["loggers"].items()
     ]

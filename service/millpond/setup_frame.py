@@ -1,4 +1,4 @@
-"""The first frame of a logger: what to make, and everything that it needs for that."""
+"""What the configuration says of a logger, for the core, for its processes and for the ledger."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any, Final
 
 import msgspec
 
+from millpond.config.loggers import Process
 from millpond.config.model import Config
 from millpond.core.layout import Layout
+from millpond.core.logger_record import LoggerSpec
+from millpond.core.restart import RestartPolicy
 from millpond.core.wire import SETUP_BYTES_MAX, Kind, pack
 from millpond.module_search import FoundModule
 
@@ -38,25 +41,57 @@ def encode_experiment(config: Config) -> msgspec.Raw:
     return msgspec.Raw(experiment)
 
 
+def make_spec(process: Process, slot_count: int) -> LoggerSpec:
+    """What the core has to know of one process of a logger."""
+    logger = process.logger
+    window_max = logger.max_in_window
+    if logger.when_full != "block":  # Nobody waits for it, so it must not have most of the slots.
+        window_max = min(window_max, max(1, slot_count // (4 * logger.instances)))
+    return LoggerSpec(
+        name=process.name,
+        window_max=window_max,
+        start_s=logger.start_s,
+        stop_s=logger.stop_s,
+        hang_s=logger.hang_s,
+        when_full=logger.when_full,
+        on_crash=logger.on_crash,
+        restart=RestartPolicy(**logger.restart.model_dump()),
+    )
+
+
+def share_out(processes: Sequence[Process], counts: Sequence[int]) -> list[int]:
+    """How much of what waits for each logger falls to each process, as equal as possible."""
+    shares = []
+    for process in processes:
+        whole, rest = divmod(counts[process.team], process.logger.instances)
+        shares.append(whole + (process.instance <= rest))
+    return shares
+
+
 def make_setup(
-    config: Config, logger: int, module: FoundModule, layout: Layout, experiment: msgspec.Raw
+    config: Config, index: int, module: FoundModule, layout: Layout, experiment: msgspec.Raw
 ) -> bytes:
-    """Make the SETUP frame of one logger.
+    """Make the SETUP frame of one process of a logger.
 
     Args:
         config: The configuration.
-        logger: Its index in the configuration.
-        module: Where its module was found.
+        index: Which of all processes it is.
+        module: Where the module of its logger was found.
         layout: Where the channels lie.
         experiment: What `encode_experiment` made.
     """
-    spec = config.loggers[logger]
+    process = config.processes[index]
+    spec = process.logger
     setup = {
-        "index": logger,
+        "index": index,
         "name": spec.name,
         "kind": module.kind,
         "place": module.value,
         "options": spec.options,
+        "instance": process.instance,
+        "instances": spec.instances,
+        "wanted": spec.channels,
+        "arrays": spec.arrays,
         "daemon_pid": os.getpid(),
         "limits": {
             "memory_bytes": spec.limits.memory,
@@ -81,6 +116,8 @@ def definitions(config: Config, modules: Sequence[FoundModule]) -> list[dict[str
             "kind": module.kind,
             "place": module.value,
             "options": logger.options,
+            "instances": logger.instances,
+            "wanted": logger.channels,
         }
         for logger, module in zip(config.loggers, modules, strict=True)
     ]

@@ -75,6 +75,8 @@ class Storage:
     ) -> None:
         self._config = config
         self._names = [logger.name for logger in config.loggers]
+        # To whom each process belongs: it is they who have a spill, and a place in the ledger.
+        self._teams = [process.team for process in config.processes]
         self._loop = loop
         self._dispatch = dispatch
         self._fail = fail
@@ -87,14 +89,9 @@ class Storage:
         for one in taken_back(config.output_dir):
             self._back.setdefault(one.line.logger, []).append(one)
         folders = spill_folders(config.spill_path)
-        old = previous.spill
-        is_moved = previous.output_dir != config.output_dir  # The spill has come along.
-        if not is_moved and old not in (None, config.spill_path) and spill_folders(old):
-            raise config.error(
-                f"results of this run wait in {old}, not in {config.spill_path}: set it "
-                "back until they are replayed, or move them",
-                *("disk", "spill_dir"),
-            )
+        if old := previous.spill_left(config.output_dir, config.spill_path):
+            problem = f"results of this run wait in {old}: set it back until they are replayed"
+            raise config.error(f"{problem}, or move them", "disk", "spill_dir")
         self._strangers = {
             folder.name: list(list_spilled(folder))
             for folder in folders
@@ -114,9 +111,9 @@ class Storage:
         self._timer: asyncio.TimerHandle | None = None
         self._is_syncing = False
         self._lost = 0  # Of earlier starts; listed as dead by this one.
-        # Read back and without an outcome, for each logger: their records are still on the disk.
-        self._replayed: list[set[Key]] = [set() for _ in self._names]
-        self._to_settle: list[list[Key]] = [[] for _ in self._names]
+        # Read back and without an outcome, for each process: their records are still on the disk.
+        self._replayed: list[set[Key]] = [set() for _ in self._teams]
+        self._to_settle: list[list[Key]] = [[] for _ in self._teams]
 
     def _highest_renderer(self, folders: Sequence[Path]) -> int:
         """The highest number that a renderer ever had here, as far as anything tells."""
@@ -197,8 +194,8 @@ class Storage:
             dispatch=self._tell,
             fail=self._fail,
             recorded=self._recorded,
-            names=self._names,
-            stores=self._stores,
+            names=[self._names[team] for team in self._teams],
+            stores=[self._stores[team] for team in self._teams],
             letters=self._letters,
             slot_memory=segment.slot,
             slot_bytes=layout.payload_bytes,
@@ -287,9 +284,14 @@ class Storage:
         self._ledger.published(results)
         self._arm()
 
+    def filtered(self, team: int, results: list[Result]) -> None:
+        """Note what a logger does not want."""
+        self._ledger.filtered(team, results)
+        self._arm()
+
     def delivered(self, logger: int, results: list[Result]) -> None:
-        """Note what a logger has recorded."""
-        self._ledger.delivered(logger, results)
+        """Note what a process of a logger has recorded."""
+        self._ledger.delivered(self._teams[logger], results)
         self._arm()
         self._settle(logger, results)
 
@@ -309,7 +311,8 @@ class Storage:
         self._dispatch(event)
 
     def _recorded(self, what: tuple[int, Sequence[Result]]) -> None:
-        self._ledger.otherwise(*what)
+        logger, results = what
+        self._ledger.otherwise(self._teams[logger], results)
         self._arm()
 
     def _settle(self, logger: int, results: Sequence[Result]) -> None:
@@ -356,12 +359,12 @@ class Storage:
     def status(self) -> dict[str, Any]:
         """What ``/status`` shows of it."""
         keeper, letters = self._keeper, self._letters
-        spill_bytes = [0] * len(self._names) if keeper is None else keeper.spill_bytes
+        spill_bytes = dict.fromkeys(self._names, 0) if keeper is None else keeper.spill_bytes
         problems = []
         if keeper is not None and letters is not None:
             problems = [self._ledger.problem, letters.problem]
         return {
-            "spill_bytes": dict(zip(self._names, spill_bytes, strict=True)),
+            "spill_bytes": dict(spill_bytes),
             "spill_max": self._config.disk.spill_max,
             "lost_before": self._lost,
             "unlisted": 0 if letters is None else letters.unlisted + letters.waiting,

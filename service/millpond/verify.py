@@ -49,6 +49,7 @@ class Row:
     delivered: int
     dead: int
     spilled: int
+    filtered: int
     in_hand: int
     missing: int
     files: list[FileReport] = field(default_factory=list)
@@ -60,6 +61,8 @@ class Row:
             f"{self.logger}: {self.published} published = {self.delivered} delivered + "
             f"{self.dead} dead + {self.spilled} spilled"
         )
+        if self.filtered:
+            text += f" + {self.filtered} filtered"
         if self.in_hand:
             text += f" + {self.in_hand} in hand"
         if self.missing:
@@ -115,6 +118,7 @@ class Report:
                     "delivered": row.delivered,
                     "dead": row.dead,
                     "spilled": row.spilled,
+                    "filtered": row.filtered,
                     "in_hand": row.in_hand,
                     "missing": row.missing,
                     "files": [report.to_json() for report in row.files],
@@ -225,6 +229,9 @@ class _Books:
     def check(self, name: str, dead: ResultRanges, spilled: ResultRanges) -> None:
         starts = self._starts
         published = _union(start.published for start in starts if name in start.logger_names)
+        filtered = _union(start.filtered[name] for start in starts if name in start.filtered)
+        filtered = self._within(filtered).intersection(published)
+        wanted = published.difference(filtered)
         delivered = self._within(
             _union(start.delivered[name] for start in starts if name in start.delivered)
         )
@@ -234,7 +241,7 @@ class _Books:
             dead, spilled = dead.intersection(published), spilled.intersection(published)
         # A record stays until all of its file have their outcome, so it counts only without one.
         spilled = spilled.difference(delivered).difference(dead)
-        missing = published.difference(delivered).difference(dead).difference(spilled)
+        missing = wanted.difference(delivered).difference(dead).difference(spilled)
         in_hand = ResultRanges()
         if self._report.is_running and starts:
             in_hand = missing.intersection(starts[-1].owed(name))
@@ -248,6 +255,7 @@ class _Books:
                 len(delivered),
                 dead_only,
                 len(spilled),
+                len(filtered),
                 len(in_hand),
                 len(missing),
             )
@@ -257,6 +265,7 @@ class _Books:
         self._tell("delivered, never published", name, delivered.difference(published))
         self._tell("dead, never published", name, dead.difference(published))
         self._tell("spilled, never published", name, spilled.difference(published))
+        self._tell("filtered, and delivered all the same", name, filtered.intersection(delivered))
 
     def _within(self, results: ResultRanges) -> ResultRanges:
         """Without those of renderers that are older than the first file of the ledger."""

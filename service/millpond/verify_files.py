@@ -110,7 +110,11 @@ def _delivered(name: str, starts: Iterable[Start]) -> ResultRanges:
 
 
 def _published(name: str, starts: Iterable[Start]) -> ResultRanges:
-    parts = [start.published for start in starts if name in start.logger_names]
+    parts = [
+        start.published.difference(start.filtered.get(name, ResultRanges()))
+        for start in starts
+        if name in start.logger_names
+    ]
     return ResultRanges().union(*parts)
 
 
@@ -149,6 +153,8 @@ def _ask(
         "kind": logger["kind"],
         "place": logger["place"],
         "options": logger.get("options") or {},
+        "instances": logger.get("instances", 1),
+        "wanted": logger.get("wanted"),
         "channels": channels,
         "folders": [str(Path.cwd()), *([str(Path(config).parent)] if config else [])],
     }

@@ -111,8 +111,8 @@ def test_every_image_must_be_there(tmp_path: Path) -> None:
 
 
 def test_the_formats_of_images_are_found(tmp_path: Path) -> None:
-    record(tmp_path, "image", "a", format="npy")
-    assert ask(tmp_path, "image", {"a": (1, 0)}, format="npy") == Findings(expected=1)
+    record(tmp_path, "image", "a", encoding="npy")
+    assert ask(tmp_path, "image", {"a": (1, 0)}, encoding="npy") == Findings(expected=1)
 
 
 @pytest.mark.parametrize(

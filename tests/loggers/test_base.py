@@ -32,6 +32,15 @@ def test_a_logger_takes_note_of_what_it_is_given() -> None:
     assert logger.buffer is BUFFER
     assert logger.config is given
     assert logger.name == "mine"
+    assert (logger.instance, logger.instances) == (1, 1)
+    assert logger.logger.name == "millpond.mine"
+    assert (logger.extra, logger.libraries, logger.keeps_slots) == (None, (), False)
+
+
+def test_a_logger_knows_which_of_its_processes_it_is() -> None:
+    own = {"name": "mine", "options": {}, "instance": 2, "instances": 3}
+    logger = BaseLogger("", BUFFER, {"logger": own})
+    assert (logger.instance, logger.instances) == (2, 3)
 
 
 def test_options_have_their_defaults_and_are_checked() -> None:

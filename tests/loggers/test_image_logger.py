@@ -14,10 +14,12 @@ from loggers.memory_buffer import MemoryBuffer
 from PIL import Image
 
 from millpond.errors import ConfigError
-from millpond_loggers.image_logger import ImageLogger, Logger, image_layout
+from millpond_loggers.id_folder import subfolder
+from millpond_loggers.image_logger import ImageLogger, ImageOptions, Logger
 from millpond_loggers.names import file_name
 
 RANDOM = np.random.default_rng(0)
+FORMATS = {".jpg": "JPEG"}
 
 
 def record(
@@ -28,7 +30,7 @@ def record(
     logger = Logger(str(folder), buffer, {"logger": {"name": "image", "options": options}})
     logger.log(buffer.put(id, **values))
     logger.flush()
-    found = {path.name: read(path) for path in (folder / "images").iterdir()}
+    found = {path.name: read(path) for path in (folder / "images").rglob("*.*")}
     logger.end()
     logger.log(None)
     assert buffer.kept_count() == 0
@@ -40,8 +42,10 @@ def record(
 def read(path: Path) -> np.ndarray:
     if path.suffix == ".npy":
         return np.load(path)
+    if path.suffix == ".exr":
+        return np.zeros(0)  # What is in it, the tests of the encoders say.
     with Image.open(path) as image:
-        assert image.format == path.suffix[1:].upper()
+        assert image.format == FORMATS.get(path.suffix, path.suffix[1:].upper())
         return np.array(image)
 
 
@@ -135,35 +139,10 @@ def test_other_whole_colours_keep_their_type(tmp_path: Path) -> None:
     assert same(found["1_rgb.npy"], np.ascontiguousarray(np.moveaxis(values, 0, 2)))
 
 
-def test_the_format_npy_keeps_all_numbers(tmp_path: Path) -> None:
+def test_the_encoding_npy_keeps_all_numbers(tmp_path: Path) -> None:
     values = RANDOM.normal(size=(3, 4, 5)).astype(np.float32)
-    found = record(tmp_path, {"rgb": values}, format="npy")
+    found = record(tmp_path, {"rgb": values}, encoding="npy")
     assert same(found["1_rgb.npy"], np.ascontiguousarray(np.moveaxis(values, 0, 2)))
-
-
-@pytest.mark.parametrize(
-    ("shape", "seen"),
-    [
-        ((2, 3), (2, 3)),
-        ((1, 2, 3), (2, 3)),
-        ((2, 3, 1), (2, 3)),
-        ((1, 5, 3), (5, 3)),
-        ((3, 5, 3), (5, 3, 3)),
-        ((4, 5, 3), (5, 3, 4)),
-        ((3, 5, 1), (3, 5)),
-        ((5, 3, 4), (5, 3, 4)),
-        ((), None),
-        ((9,), None),
-        ((1, 9), None),
-        ((9, 1), None),
-        ((2, 5, 5), None),
-        ((3, 1, 9), None),
-        ((1, 3, 5, 5), None),
-    ],
-)
-def test_a_channel_is_an_image_by_its_shape(shape: Any, seen: Any) -> None:
-    layout = image_layout(shape)
-    assert (layout and layout(np.zeros(shape)).shape) == seen
 
 
 def test_only_images_are_written_and_only_those_asked_for(tmp_path: Path) -> None:
@@ -186,11 +165,14 @@ def test_only_images_are_written_and_only_those_asked_for(tmp_path: Path) -> Non
 def test_no_image_at_all_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert record(tmp_path, {"loss": np.zeros(())}) == {}
     assert [entry.getMessage() for entry in caplog.records] == [
-        "no channel is an image, so none is written logger=image"
+        "no channel is an image, so none is written"
     ]
 
 
-@pytest.mark.parametrize("options", [{"compress_level": 10}, {"format": "gif"}, {"chanels": []}])
+@pytest.mark.parametrize(
+    "options",
+    [{"compress_level": 10}, {"quality": 0}, {"threads": 0}, {"subfolders": 4}, {"chanels": []}],
+)
 def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         Logger(str(tmp_path), MemoryBuffer({}), {"logger": {"options": options}})
@@ -250,18 +232,27 @@ import resource, sys
 import numpy as np
 from loggers.memory_buffer import MemoryBuffer
 from millpond_loggers.image_logger import Logger
-buffer = MemoryBuffer({"rgb": ((64, 64), "uint8")})
-logger = Logger(sys.argv[1], buffer, {"logger": {"options": {"compress_level": 0}}})
+buffer = MemoryBuffer({"rgb": ((64, 64), "uint8"), "other": ((64, 64), "uint8")}, 8)
+options = {"compress_level": 0, "threads": int(sys.argv[2])}
+logger = Logger(sys.argv[1], buffer, {"logger": {"options": options}})
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
-    logger.log(buffer.put("1"))
+    items = [buffer.put(str(number)) for number in range(8)]
+    if logger.log_many:
+        logger.log_many(items)
+    else:
+        logger.log(items[0])
 except OSError as problem:
     print(problem.errno, buffer.kept_count())
+logger.end()
 """
 
 
-def test_a_full_disk_leaves_no_half_file_and_no_array_in_the_error(tmp_path: Path) -> None:
-    done = run_python(LIMITED, str(tmp_path))
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_full_disk_leaves_no_half_file_and_no_array_in_the_error(
+    tmp_path: Path, threads: int
+) -> None:
+    done = run_python(LIMITED, str(tmp_path), str(threads))
     assert done.stdout.split() == [str(errno.EFBIG), "0"]
     assert list((tmp_path / "images").iterdir()) == []
 
@@ -274,14 +265,136 @@ def test_what_a_dead_process_left_is_removed_at_the_start(tmp_path: Path) -> Non
     assert list(record(tmp_path, {"rgb": np.zeros((2, 2), np.uint8)})) == ["1_rgb.png"]
 
 
-def test_without_pillow_the_error_says_what_to_install() -> None:
-    script = (
-        "import sys\nsys.modules['PIL'] = None\n"
-        "try:\n    import millpond_loggers.image_logger\n"
-        "except ImportError as problem:\n    print(problem)\n"
-    )
-    expected = 'image logger needs Pillow: pip install "millpond[image]"\n'
-    assert run_python(script).stdout == expected
+def start(folder: Path, channels: dict[str, Any], **options: Any) -> tuple[Logger, MemoryBuffer]:
+    buffer = MemoryBuffer(channels, 64)
+    return Logger(str(folder), buffer, {"logger": {"name": "image", "options": options}}), buffer
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_many_results_at_once_are_written_and_no_array_is_kept(
+    tmp_path: Path, threads: int
+) -> None:
+    """A thread must have let go of an array before anyone could ask who has it."""
+    logger, buffer = start(tmp_path, {"rgb": ((3, 8, 8), "float32"), "mask": ((8, 8), "bool")},
+                           threads=threads)  # fmt: skip
+    for batch in range(30):
+        numbers = range(batch * 40, batch * 40 + 40)
+        logger.log_many([buffer.put(str(number), rgb=number / 1200) for number in numbers])
+        assert buffer.kept_count() == 0
+    logger.end()
+    logger.end()
+    assert len(list((tmp_path / "images").iterdir())) == 2 * 1200
+    for number in (0, 600, 1199):
+        expected = np.full((8, 8, 3), round(255 * number / 1200), np.uint8)
+        assert same(read(tmp_path / "images" / f"{number}_rgb.png"), expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_of_two_results_with_one_id_the_later_one_stays(tmp_path: Path, threads: int) -> None:
+    logger, buffer = start(tmp_path, {"rgb": ((3, 64, 64), "uint8")}, threads=threads)
+    items = [buffer.put("1", rgb=number) for number in range(9)]
+    if threads > 1:
+        logger.log_many(items)
+    else:
+        assert logger.log_many is None
+        for item in items:
+            logger.log(item)
+    logger.end()
+    assert read(tmp_path / "images" / "1_rgb.png").min() == 8
+
+
+def test_what_goes_wrong_in_a_thread_is_raised_and_holds_no_array(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger, buffer = start(tmp_path, {"rgb": ((3, 64, 64), "uint8")}, threads=2)
+    item = buffer.put("1")
+    with monkeypatch.context() as patch:
+        patch.setattr("millpond_loggers.image_encoding.encode_png", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            logger.log_many([item])
+    assert buffer.kept_count() == 0
+    logger.log_many([item])
+    logger.end()
+    assert (tmp_path / "images" / "1_rgb.png").exists()
+
+
+def test_each_channel_has_the_encoding_that_was_asked_for(tmp_path: Path) -> None:
+    values = {
+        "rgb": np.full((3, 16, 16), 0.5, np.float32),
+        "mask": np.ones((16, 16), bool),
+        "labels": np.full((1, 16, 16), 5, np.int32),
+        "depth": np.ones((16, 16), np.float32),
+        "normal": np.ones((3, 16, 16), np.float32),
+    }
+    encoding = {"rgb": "jpeg", "labels": "palette", "normal": "exr", "mask": "webp"}
+    found = record(tmp_path, values, encoding=encoding)
+    names = {"1_rgb.jpg", "1_mask.webp", "1_labels.png", "1_depth.tiff", "1_normal.exr"}
+    assert set(found) == names
+    assert np.abs(found["1_rgb.jpg"].astype(int) - 128).max() < 3
+    assert (found["1_labels.png"] == 5).all()
+    assert found["1_mask.webp"].min() > 250
+
+
+def test_one_word_is_the_encoding_of_all_and_a_star_that_of_the_others(tmp_path: Path) -> None:
+    values = {"rgb": np.zeros((3, 4, 4), np.uint8), "other": np.zeros((3, 4, 4), np.uint8)}
+    assert set(record(tmp_path, values, encoding="jpeg")) == {"1_rgb.jpg", "1_other.jpg"}
+    other = tmp_path / "other"
+    other.mkdir()
+    found = record(other, values, encoding={"rgb": "png", "*": "npy"})
+    assert set(found) == {"1_rgb.png", "1_other.npy"}
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"format": "npy"}, r"there is no option 'format': write `encoding: npy`"),
+        ({"encoding": "gif"}, r"option 'encoding': 'gif' is not 'auto', 'png', 'palette', 'jpeg'"),
+        ({"encoding": {"rgb": "gif"}}, r"option 'encoding\.rgb': 'gif' is not 'auto', 'png'"),
+        ({"encoding": ["png"]}, r"option 'encoding': \['png'\] is not a valid dictionary"),
+        ({"encoding": {"lgb": "png"}}, r"image\.options\.encoding: 'lgb' is no channel"),
+        ({"encoding": {"loss": "png"}}, r"'loss' is not an image; the images are: rgb, depth"),
+        ({"encoding": "jpeg"}, r"channel 'depth' \(float32, one plane\) cannot be written "
+         r"as jpeg; possible: auto, tiff, exr, npy"),
+    ],
+)  # fmt: skip
+def test_wrong_encodings_are_told_before_the_first_result(
+    tmp_path: Path, options: dict[str, Any], problem: str
+) -> None:
+    channels = {
+        "rgb": ((3, 4, 4), "float32"),
+        "depth": ((4, 4), "float32"),
+        "loss": ((), "float32"),
+    }
+    with pytest.raises(ConfigError, match=problem):
+        start(tmp_path, channels, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_channel_that_is_not_wanted_need_not_fit_the_encoding(tmp_path: Path) -> None:
+    values = {"rgb": np.zeros((3, 4, 4), np.float32), "depth": np.zeros((4, 4), np.float32)}
+    assert set(record(tmp_path, values, channels=["rgb"], encoding="jpeg")) == {"1_rgb.jpg"}
+
+
+@pytest.mark.parametrize("digits", [1, 3])
+def test_files_can_be_spread_over_subfolders(tmp_path: Path, digits: int) -> None:
+    values = {"rgb": np.zeros((4, 4), np.uint8)}
+    for id in ("a", "b", "../x"):
+        record(tmp_path, values, id, subfolders=digits)
+        name = file_name(id, "_rgb.png")
+        assert (tmp_path / "images" / subfolder(id, digits) / name).is_file()
+
+
+def test_what_is_recorded_is_found_whatever_the_options_were(tmp_path: Path) -> None:
+    channels = {"rgb": ((3, 4, 4), "float32"), "depth": ((4, 4), "float32"), "loss": ((), "u1")}
+    values = {"rgb": np.zeros((3, 4, 4), np.float32), "depth": np.zeros((4, 4), np.float32)}
+    record(tmp_path, values, "a")
+    record(tmp_path, values, "b", encoding={"rgb": "webp", "depth": "exr"}, subfolders=2)
+    record(tmp_path, values, "c", channels=["rgb"], encoding="jpeg", subfolders=1)
+    for options in ({}, {"subfolders": 3}, {"encoding": "npy"}):
+        is_there = Logger.is_recorded(str(tmp_path), ImageOptions(**options), channels)
+        assert [is_there(id) for id in "abcd"] == [True, True, False, False]
+    is_there = Logger.is_recorded(str(tmp_path), ImageOptions(channels=["rgb"]), channels)
+    assert [is_there(id) for id in "abcd"] == [True, True, True, False]
 
 
 def test_the_module_exports_the_logger() -> None:

@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from millpond.core.layout import Channel, plan
+from millpond.core.logger_record import brief
 from millpond.core.progress import read_word
 from millpond.core.wire import Frame, FrameReader, Kind, pack
 from millpond.mapped_arrays import map_arrays
@@ -204,6 +205,67 @@ def test_jobs_that_come_together_with_the_set_up_are_logged(logger: LoggerProces
     assert (logger.folder / "details.csv").read_text() == "Id,correct\n1,False\n2,False\n"
 
 
+# What the 3DB page has, or leads to; and what is said first of it.
+MISTAKES = {
+    "no import": (
+        "from os import path\n",
+        "",
+        "NameError: name 'path' is not defined (my_logger.py:10, in __init__)",
+    ),
+    "no import for a type": (
+        "root_dir, result_buffer, config):",
+        "root_dir: str, result_buffer: BigChungusCyclicBuffer, config):",
+        "NameError: name 'BigChungusCyclicBuffer' is not defined",
+    ),
+    "a list is written": (
+        "','.join(['Id', 'correct'] + param_keys)",
+        "['Id', 'correct'] + param_keys",
+        "TypeError: write() argument must be str, not list (my_logger.py:24, in log)",
+    ),
+    "an array is joined": (
+        "map(str, row)",
+        "row",
+        "TypeError: sequence item 1: expected str instance, numpy.ndarray found "
+        "(my_logger.py:28, in log)",
+    ),
+    "a number is joined": (
+        "[item['id'], buffer_data['is_correct']]",
+        "[item['id']]",
+        "TypeError: sequence item 1: expected str instance, float found (my_logger.py:28, in log)",
+    ),
+    "a channel of another name": (
+        "buffer_data['is_correct']",
+        "buffer_data['correct']",
+        "no channel 'correct'; did you mean 'is_correct'? the channels are image, is_correct "
+        "(my_logger.py:27, in log)",
+    ),
+    "no class": ("Logger = CSVLogger", "Logger = CSVLogger()", "CSVLogger.__init__() missing 3"),
+    "no log": ("def log(", "def _log(", "NotImplementedError: CSVLogger has no log(item)"),
+    "no free": ("        self.buffer.free(rix, self.regid)\n", "", ""),
+    "a half line": ("free(rix, self.regid)", "free(rix), self.regid)", "unmatched ')'"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_each_mistake_of_the_3db_page_is_told_by_what_and_where(
+    logger: LoggerProcess, mistake: str
+) -> None:
+    right, wrong, told = MISTAKES[mistake]
+    assert right in SEED
+    code = SEED.replace(right, wrong)
+    if mistake == "a number is joined":
+        code = code.replace("map(str, row)", "row")
+    logger.set_up(code)
+    said = logger.frame()
+    if said.kind == Kind.READY:
+        logger.send(logger.job(0, "1", zoom=1.5))
+        if not told:
+            logger.wait_acks([1, 0, 0, 0])
+            return
+        said = logger.frame()
+    assert told in brief(said.body.decode())
+
+
 GIVEN = """
 import json, os
 class Logger:
@@ -232,6 +294,8 @@ def test_a_logger_is_made_with_the_folder_the_buffer_and_the_experiment(
                 "name": "mine",
                 "module": str(logger.folder / "my_logger.py"),
                 "options": {"format": "png"},
+                "instance": 1,
+                "instances": 1,
             },
         },
         str(logger.folder),
@@ -337,7 +401,7 @@ def test_what_a_logger_prints_comes_line_by_line(logger: LoggerProcess) -> None:
     assert logger.stderr.readline() == b"aside\n"
     frame = logger.frame()
     assert (frame.kind, frame.slot, frame.generation) == (Kind.RAISED, 0, 1)
-    assert frame.body.endswith(b"RuntimeError: 7\n")
+    assert frame.body.endswith(b"RuntimeError: 7 (my_logger.py:10, in log)\n")
     assert logger.end() == 0
     assert logger.stdout.read() == b"half a line, the rest\n"
 
@@ -403,6 +467,41 @@ class Logger:
 """
 
 
+DIAGNOSED = """
+from millpond_loggers.base import BaseLogger
+class Logger(BaseLogger):
+    def log(self, item):
+        self.logger.warning("odd result id=%s", item["id"])
+        print("only printed")
+"""
+
+
+def test_diagnostics_are_lines_with_their_level(logger: LoggerProcess) -> None:
+    logger.set_up(DIAGNOSED, more=logger.job(0, "7"))
+    logger.wait_ready()
+    assert logger.end() == 0
+    assert b"[millpond:WARNING] odd result id=7\n" in logger.stderr.read()
+    assert logger.stdout.read() == b"only printed\n"
+
+
+def test_a_channel_that_the_pond_does_not_have_is_told_in_one_line(logger: LoggerProcess) -> None:
+    logger.set_up(SEED, wanted=["imgae"])
+    frame = logger.frame()
+    assert frame.kind == Kind.FAILED
+    told = "no channel 'imgae'; did you mean 'image'? the channels are image, is_correct"
+    assert frame.body.decode() == f"channels: {told}"
+    assert logger.process.wait() == 1
+
+
+def test_a_logger_gets_the_channels_that_it_wants_and_its_number(logger: LoggerProcess) -> None:
+    logger.set_up(GIVEN, wanted=["is_correct"], instance=2, instances=4)
+    logger.wait_ready()
+    assert logger.end() == 0
+    given = orjson.loads((logger.folder / "given.json").read_bytes())
+    assert given[3] == {"is_correct": [[], "bool"]}
+    assert (given[4]["logger"]["instance"], given[4]["logger"]["instances"]) == (2, 4)
+
+
 def test_a_logger_finishes_what_it_was_sent_when_the_daemon_is_gone(logger: LoggerProcess) -> None:
     """Nobody reads what it says any more; that is no reason to lose what it can still record."""
     logger.set_up(RECORDING)
@@ -455,7 +554,7 @@ def test_the_limits_are_set_before_the_logger_is_made(logger: LoggerProcess) -> 
 
 
 def test_shared_memory_that_does_not_fit_into_the_limit_is_told(logger: LoggerProcess) -> None:
-    logger.set_up(SEED, limits={"memory_bytes": 1})
+    logger.set_up("class Logger:\n    def log(self, _): ...", limits={"memory_bytes": 1})
     frame = logger.frame()
     assert frame.kind == Kind.FAILED
     assert b"Cannot allocate memory" in frame.body or b"MemoryError" in frame.body

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from millpond_loggers.plugin import EXIT_OPTIONS, PluginError, load
+from millpond_loggers.plugin import (
+    EXIT_MODULE,
+    EXIT_OPTIONS,
+    PluginError,
+    find_logger,
+    load,
+)
 
 GOOD = """
 class MyLogger:
@@ -318,3 +324,36 @@ def test_the_check_makes_no_logger_and_no_file(tmp_path: Path) -> None:
     done = run("module", "millpond_loggers.csv_logger", cwd=tmp_path, options={"file": "a.csv"})
     assert (done.returncode, done.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
+
+
+NEEDY = """
+class Logger:
+    libraries = ("no_such_library",)
+
+    class Options:
+        pass
+
+    def log(self, item):
+        pass
+"""
+
+
+@pytest.mark.parametrize("kind", ["module", "file"])
+def test_a_logger_whose_libraries_are_missing_is_told_what_to_install(
+    folder: Path, kind: str
+) -> None:
+    path = write(folder / "shelf_logger.py", NEEDY)
+    told = problem(kind, path if kind == "file" else "shelf_logger")
+    assert told == (
+        "shelf logger needs no_such_library, which is not installed: pip install no_such_library"
+    )
+
+
+def test_its_options_can_be_looked_at_all_the_same(folder: Path) -> None:
+    assert find_logger("file", write(folder / "shelf.py", NEEDY)).__name__ == "Logger"
+
+
+def test_the_check_tells_a_missing_library_as_a_fault_of_the_module(tmp_path: Path) -> None:
+    done = run("file", write(tmp_path / "shelf.py", NEEDY), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (EXIT_MODULE, "")
+    assert done.stderr.startswith("shelf logger needs no_such_library, which is not installed")

@@ -13,13 +13,14 @@ import orjson
 import pytest
 
 from millpond.core.layout import Channel, plan
-from millpond.core.progress import Started, flush_word, read_word
+from millpond.core.progress import IDLE, Started, flush_word, log_word, read_word, returned_word
 from millpond.core.wire import SETUP_BYTES_MAX, Frame, FrameReader, Kind, pack
 from millpond.mapped_arrays import map_arrays
 from millpond.segment import Segment
 from millpond_loggers import runner
-from millpond_loggers.runner import PROBLEM_CHARACTERS_MAX, Runner, send_status
+from millpond_loggers.runner import Runner
 from millpond_loggers.shared_results import SharedResults
+from millpond_loggers.status import Status
 
 LAYOUT = plan((Channel("image", (4, 4), "float32"), Channel("loss", (), "float64")), 8)
 PIPE_BYTES = 1024 * 1024  # As the daemon asks for.
@@ -49,6 +50,11 @@ class Daemon:
         """What the logger has started last; None: nothing, or the flush of a batch."""
         return read_word(self._segment.acks[ROW][LAYOUT.slot_count])
 
+    @property
+    def word(self) -> int:
+        """What it says that it is doing."""
+        return self._segment.acks[ROW][LAYOUT.slot_count]
+
     def job(
         self, slot: int, generation: int = 1, key: tuple[int, int] = (1, 1), **fields: Any
     ) -> bytes:
@@ -75,7 +81,7 @@ class Daemon:
                 self.results,
                 want=self.want,
                 acks=self._words.cast("Q"),
-                status_fd=self._status_write,
+                status=Status(self._status_write),
                 doorbell_fd=self._doorbell,
             ).run(
                 self._jobs_read,
@@ -290,7 +296,8 @@ def test_a_log_that_raises_is_told_with_its_traceback_and_others_go_on(daemon: D
     text = said.body.decode()
     assert text.startswith("Traceback ")
     assert 'raise RuntimeError("cannot record this one")' in text
-    assert text.endswith("RuntimeError: cannot record this one\n")
+    assert text.splitlines()[-1].startswith("RuntimeError: cannot record this one (test_runner.py")
+    assert text.endswith(", in log)\n")
     assert list(daemon.acks[:3]) == [5, 0, 7]
 
 
@@ -309,8 +316,9 @@ def test_a_failing_flush_is_told_for_each_result_of_its_batch(daemon: Daemon) ->
         (Kind.RAISED, 1, 4),
     ]
     for frame in said:
-        assert b"in flush" in frame.body
-        assert frame.body.endswith(b"OSError: [Errno 28] No space left on device\n")
+        last = frame.body.splitlines()[-1]
+        assert last.startswith(b"OSError: [Errno 28] No space left on device (test_runner.py:")
+        assert last.endswith(b", in flush)")
     assert list(daemon.acks[:3]) == [0, 0, 5]
     assert logger.calls == ["0.3", "1.4", "flush", "2.5", "flush", "end"]
 
@@ -542,22 +550,253 @@ def test_a_type_error_in_end_is_no_ignorance_of_none(daemon: Daemon) -> None:
         daemon.run(Logger(daemon), daemon.job(0))
 
 
-def test_long_problems_keep_their_end_and_strange_text_is_sent(daemon: Daemon) -> None:
-    class Logger(Recorder):
+# Batches.
+
+
+class Batches(Recorder):
+    """Takes what came at once."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        super().__init__(daemon)
+        self.batches: list[list[str]] = []
+        self.seen: list[Started | None] = []
+
+    def log_many(self, items: list[dict[str, Any]]) -> None:
+        self.seen.append(self.daemon.started)
+        for item in items:
+            assert (self.daemon.results[item["result_ix"]]["image"] == item["result_ix"]).all()
+            assert self.daemon.results.key_of(item["result_ix"]) == (1, 1)
+        self.batches.append([item["id"] for item in items])
+        self.calls.append("log_many")
+
+
+def test_log_many_is_given_what_came_at_once_instead_of_log(daemon: Daemon) -> None:
+    logger = Batches(daemon)
+    first = (daemon.job(0), daemon.job(1), daemon.job(2))
+    said = daemon.run(logger, daemon.job(3), first=first)
+    assert logger.batches == [["0.1", "1.1", "2.1"], ["3.1"]]
+    assert logger.calls == ["log_many", "flush", "log_many", "flush", "end"]
+    assert said == []
+    assert list(daemon.acks) == [1, 1, 1, 1, 0, 0, 0, 0]
+    assert daemon.rings() == 2
+
+
+def test_only_a_batch_of_one_names_its_result(daemon: Daemon) -> None:
+    """Of several, any may have ended the process: none is blamed, and they come one by one."""
+    logger = Batches(daemon)
+    daemon.run(logger, daemon.job(3), first=(daemon.job(0), daemon.job(1)))
+    assert logger.seen == [None, (3, 1)]
+
+
+def test_what_was_revoked_is_not_in_the_batch_and_an_empty_one_is_none(daemon: Daemon) -> None:
+    logger = Batches(daemon)
+    first = (daemon.job(0, 4), daemon.job(1, 4))
+    alone = daemon.job(2, 4)
+    daemon.want[0] = daemon.want[2] = 0
+    daemon.run(logger, alone, first=first)
+    assert logger.batches == [["1.4"]]
+    assert logger.calls == ["log_many", "flush", "end"]
+
+
+def test_a_log_many_that_raises_is_told_for_each_result_of_the_batch(daemon: Daemon) -> None:
+    class Logger(Batches):
+        def log_many(self, items: list[dict[str, Any]]) -> None:
+            super().log_many(items)
+            if len(items) == 2:
+                raise OSError(errno.ENOSPC, "full")
+
+    logger = Logger(daemon)
+    said = daemon.run(logger, daemon.job(2), first=(daemon.job(0, 3), daemon.job(1, 4)))
+    assert [(frame.kind, frame.slot, frame.generation, frame.sequence) for frame in said] == [
+        (Kind.RAISED, 0, 3, errno.ENOSPC),
+        (Kind.RAISED, 1, 4, errno.ENOSPC),
+    ]
+    assert {b", in log_many)" in frame.body for frame in said} == {True}
+    assert list(daemon.acks[:3]) == [0, 0, 1]
+    assert logger.calls == ["log_many", "log_many", "flush", "end"]
+
+
+def test_of_a_batch_only_the_result_whose_array_is_kept_is_refused(daemon: Daemon) -> None:
+    class Logger(Batches):
+        kept: Any = None
+
+        def log_many(self, items: list[dict[str, Any]]) -> None:
+            super().log_many(items)
+            self.kept = daemon.results[1]["loss"]
+
+    (said,) = daemon.run(Logger(daemon), daemon.job(0), daemon.job(1), daemon.job(2))
+    assert (said.slot, said.generation) == (1, 1)
+    assert list(daemon.acks[:3]) == [1, 0, 1]
+
+
+# Loggers that keep slots.
+
+
+class Keeper(Recorder):
+    """Keeps results until it has so many, then sums their losses and frees them."""
+
+    keeps_slots = True
+
+    def __init__(self, daemon: Daemon, count: int = 3) -> None:
+        super().__init__(daemon)
+        self.count = count
+        self.kept: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self.sums: list[float] = []
+        self.words: list[int] = []
+
+    def log(self, item: dict[str, Any] | None) -> None:
+        super().log(item)
+        assert item is not None
+        self.words.append(self.daemon.word)
+        self.kept.append((item, self.daemon.results[item["result_ix"]]))
+        if len(self.kept) == self.count:
+            self.free_all()
+
+    def free_all(self) -> None:
+        self.sums.append(sum(arrays["loss"].item() for _, arrays in self.kept))
+        for item, _ in self.kept:
+            self.daemon.results.free(item["result_ix"], ROW + 1)
+        self.kept.clear()
+
+
+def test_what_a_keeper_has_not_freed_is_not_released(daemon: Daemon) -> None:
+    seen = []
+
+    class Logger(Keeper):
+        def flush(self) -> None:
+            super().flush()
+            seen.append((list(daemon.acks[:5]), daemon.rings()))
+
+    logger = Logger(daemon)
+    first = (daemon.job(0), daemon.job(1, 7))
+    said = daemon.run(logger, daemon.job(2), daemon.job(3), first=first)
+    assert said == []
+    assert logger.sums == [1 + 7 + 1]
+    nothing = [0, 0, 0, 0, 0]
+    assert seen == [(nothing, 0), (nothing, 1)]
+    assert logger.calls == ["0.1", "1.7", "flush", "2.1", "3.1", "flush", "end"]
+    # At the end the fourth one is released too.
+    assert list(daemon.acks[:5]) == [1, 7, 1, 1, 0]
+
+
+def test_what_a_keeper_keeps_is_released_after_its_end_has_returned(daemon: Daemon) -> None:
+    class Logger(Keeper):
+        def end(self) -> None:
+            super().end()
+            self.seen = (list(daemon.acks[:2]), daemon.rings())
+
+    logger = Logger(daemon)
+    daemon.run(logger, daemon.job(0), daemon.job(1))
+    assert logger.seen == ([0, 0], 1)
+    assert list(daemon.acks[:2]) == [1, 1]
+    assert daemon.rings() == 1
+
+
+def test_what_a_keeper_keeps_is_not_released_when_its_end_raises(daemon: Daemon) -> None:
+    class Logger(Keeper):
+        def end(self) -> None:
+            raise OSError(28, "full")
+
+    with pytest.raises(OSError, match="full"):
+        daemon.run(Logger(daemon), daemon.job(0), daemon.job(1))
+    assert list(daemon.acks[:2]) == [0, 0]
+
+
+def test_a_keeper_that_waits_for_more_says_which_result_it_keeps_last(daemon: Daemon) -> None:
+    """So it is not taken to hang: it is in no `log`, whatever was started or raised last."""
+
+    class Logger(Keeper):
         def log(self, item: dict[str, Any] | None) -> None:
-            raise ValueError("€" * PROBLEM_CHARACTERS_MAX + "\ud800 the cause")
+            if item is not None and item["id"] == "5.1":
+                raise ValueError
+            super().log(item)
 
-    (said,) = daemon.run(Logger(daemon), daemon.job(0))
-    text = said.body.decode()
-    assert len(text) == PROBLEM_CHARACTERS_MAX + 3
-    assert text.startswith("...€€")
-    assert text.endswith("€? the cause\n")
+    logger = Logger(daemon, count=9)
+    daemon.run(logger, daemon.job(5), first=(daemon.job(0), daemon.job(3, 2)))
+    assert logger.words == [log_word(0, 1), log_word(3, 2)]
+    assert daemon.word == returned_word(3, 2)
+    assert daemon.rings() == 3
 
 
-def test_a_daemon_that_is_gone_is_no_error_of_the_logger() -> None:
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    os.close(reader)
-    try:
-        send_status(writer, Kind.RAISED, "x")
-    finally:
-        os.close(writer)
+def test_the_word_of_an_earlier_process_is_not_its_own(daemon: Daemon) -> None:
+    daemon.run(Keeper(daemon), daemon.job(0))
+    assert daemon.word == returned_word(0, 1)
+    Runner(
+        Keeper(daemon),
+        daemon.results,
+        want=daemon.want,
+        acks=daemon._words.cast("Q"),
+        status=Status(-1),
+        doorbell_fd=-1,
+    )
+    assert daemon.word == IDLE
+
+
+def test_a_keeper_that_has_freed_all_waits_for_nothing(daemon: Daemon) -> None:
+    daemon.run(Keeper(daemon, count=1), daemon.job(0))
+    assert daemon.word == log_word(0, 1)
+
+
+def test_freeing_the_last_one_leaves_the_one_before_it(daemon: Daemon) -> None:
+    class Logger(Recorder):
+        keeps_slots = True
+
+        def log(self, item: dict[str, Any] | None) -> None:
+            super().log(item)
+            assert item is not None
+            if item["result_ix"] == 2:
+                daemon.results.free(2, ROW + 1)
+
+        def end(self) -> None:
+            self.word = daemon.word
+
+    logger = Logger(daemon)
+    daemon.run(logger, daemon.job(0), daemon.job(1), daemon.job(2))
+    assert logger.word == returned_word(1, 1)
+
+
+def test_an_array_that_is_kept_after_it_was_freed_is_told(daemon: Daemon) -> None:
+    class Logger(Keeper):
+        mine: Any = None
+
+        def free_all(self) -> None:
+            self.mine = self.kept[1][1]["loss"]
+            super().free_all()
+
+    (said,) = daemon.run(Logger(daemon), daemon.job(0), daemon.job(1), daemon.job(2))
+    assert (said.slot, said.generation) == (1, 1)
+    assert b"is still referred to after free()" in said.body
+    assert list(daemon.acks[:3]) == [1, 0, 1]
+
+
+def test_when_the_flush_of_a_keeper_fails_nothing_that_it_freed_is_released(
+    daemon: Daemon,
+) -> None:
+    class Logger(Keeper):
+        def flush(self) -> None:
+            super().flush()
+            if self.sums:
+                raise OSError(28, "full")
+
+    first = (daemon.job(0), daemon.job(1))
+    said = daemon.run(Logger(daemon), daemon.job(2), first=first)
+    assert [frame.slot for frame in said] == [0, 1, 2]
+    assert list(daemon.acks[:3]) == [0, 0, 0]
+
+
+def test_a_keeper_may_take_batches(daemon: Daemon) -> None:
+    class Logger(Batches):
+        keeps_slots = True
+
+        def log_many(self, items: list[dict[str, Any]]) -> None:
+            super().log_many(items)
+            for item in items[1:]:
+                daemon.results.free(item["result_ix"], ROW + 1)
+
+        def end(self) -> None:
+            self.acks = list(daemon.acks[:4])
+
+    logger = Logger(daemon)
+    daemon.run(logger, daemon.job(0), daemon.job(1), daemon.job(2))
+    assert logger.acks == [0, 1, 1, 0]
+    assert list(daemon.acks[:4]) == [1, 1, 1, 0]

@@ -8,9 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from millpond.core.layout import Channel, Layout, plan
+from millpond.errors import ConfigError
 from millpond.mapped_arrays import map_arrays
 from millpond.segment import Segment
-from millpond_loggers.shared_results import KeptArrayError, SharedResults
+from millpond_loggers.shared_results import KeptArrayError, NoChannelError, SharedResults
 
 CHANNELS = (
     Channel("rgb", (3, 5, 7), "float32"),
@@ -170,7 +171,7 @@ KEEPERS: dict[str, Callable[[dict[str, NDArray[Any]]], Any]] = {
 def test_what_is_kept_past_the_release_is_noticed(results: SharedResults, keeper: str) -> None:
     results.open(1, KEY)
     kept = KEEPERS[keeper](results[1])
-    with pytest.raises(KeptArrayError, match=r"keep a copy of it \(array\.copy\(\)\)"):
+    with pytest.raises(KeptArrayError, match=r"keep a copy of it \(array\.copy\(\), "):
         results.close(1)
     with pytest.raises(LookupError, match="result_ix 1 "):
         results[1]  # Hidden all the same.
@@ -261,3 +262,77 @@ def test_the_memory_outlives_its_descriptors(
     written["rgb"][1] = 7
     results.open(1, KEY)
     assert (results[1]["rgb"] == 7).all()
+
+
+# Channels.
+
+
+def test_a_logger_sees_only_the_channels_that_it_wants(
+    layout: Layout, segment: Segment, written: dict[str, NDArray[Any]]
+) -> None:
+    results = SharedResults(layout, segment.fd_read_only, regid=1, wanted=["ids", "rgb", "ids"])
+    assert results.channels == {"rgb": ((3, 5, 7), "float32"), "ids": ((2, 1), "uint16")}
+    assert list(results.channels) == ["rgb", "ids"]
+    results.open(2, KEY)
+    arrays = results[2]
+    assert list(arrays) == ["rgb", "ids"]
+    for name, array in arrays.items():
+        assert array.tobytes() == written[name][2].tobytes()
+    with pytest.raises(NoChannelError, match="no channel 'is_correct'; the channels are rgb, ids"):
+        arrays["is_correct"]
+
+
+def test_a_logger_may_want_none(layout: Layout, segment: Segment) -> None:
+    results = SharedResults(layout, segment.fd_read_only, regid=1, wanted=[])
+    results.open(0, KEY)
+    assert results[0] == {}
+    assert results.channels == {}
+
+
+def test_a_channel_that_the_pond_does_not_have_is_refused(layout: Layout, segment: Segment) -> None:
+    told = "no channel 'is_corect'; did you mean 'is_correct'[?] the channels are rgb, is_correct"
+    with pytest.raises(ConfigError, match=told):
+        SharedResults(layout, segment.fd_read_only, regid=1, wanted=["rgb", "is_corect"])
+
+
+@pytest.mark.parametrize("name", ["rbg", 0, None])
+def test_a_wrong_name_is_told_with_those_that_there_are(results: SharedResults, name: Any) -> None:
+    results.open(1, KEY)
+    with pytest.raises(KeyError) as caught:
+        results[1][name]
+    text = str(caught.value)
+    assert text.startswith(f"no channel {name!r}; ")
+    assert text.endswith("the channels are rgb, is_correct, spectrum, ids")
+    assert ("did you mean 'rgb'?" in text) == (name == "rbg")
+    assert results[1].get(name) is None
+    assert name not in results[1]
+
+
+# Loggers that keep slots.
+
+
+def test_what_a_keeper_has_freed_is_taken_once_in_its_order(results: SharedResults) -> None:
+    results.keeps = True
+    for slot in (0, 1, 2):
+        results.open(slot, KEY)
+    for slot in (2, 0, 2, 3, 99, None):
+        results.free(slot, 3)
+    assert results.take_freed() == [2, 0]
+    assert results.take_freed() == []
+
+
+def test_what_was_forgotten_is_not_freed(results: SharedResults) -> None:
+    results.keeps = True
+    results.open(1, KEY)
+    results.free(1, 3)
+    results.forget(1)
+    assert results.take_freed() == []
+
+
+def test_a_keeper_is_told_that_it_has_freed_too_early(results: SharedResults) -> None:
+    results.keeps = True
+    results.open(1, KEY)
+    kept = results[1]
+    with pytest.raises(KeptArrayError, match=r"still referred to after free\(\)"):
+        results.close(1)
+    assert kept["rgb"].shape == (3, 5, 7)

@@ -60,7 +60,8 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 def test_help_lists_the_commands_and_their_options() -> None:
     text = command("--help").stdout
-    for name in ("run", "check", "status", "verify", "dead", "replay", "--version"):
+    commands = "run check status verify dead replay loggers init-logger --version"
+    for name in commands.split():
         assert name in text
     text = command("run", "--help").stdout
     for name in ("CONFIG", "--exit-when-done", "--set"):
@@ -167,8 +168,11 @@ def test_the_status_is_told_to_people_and_to_scripts(daemon: Daemon) -> None:
 
 def test_the_status_of_a_bad_day_names_the_last_error() -> None:
     logger = {"queued": 4, "in_window": 3, "delivered": 2, "dead": 5, "restarts": 1, "spilled": 6}
+    logger["filtered"] = 0
     csv = {**logger, "state": "fatal", "is_suspended": False, "last_error": "crash(SIGSEGV)"}
     disk = {**logger, "state": "running", "is_suspended": True, "last_error": "No space left"}
+    several = {**logger, "filtered": 9, "processes": [{}, {}], "state": "running"}
+    image = {**several, "is_suspended": False, "last_error": None}
     now = {
         "name": "demo",
         "state": "degraded",
@@ -177,14 +181,16 @@ def test_the_status_of_a_bad_day_names_the_last_error() -> None:
         "results": 14,
         "slots": {"free": 0, "total": 8},
         "renderers": [{}, {}],
-        "loggers": {"csv": csv, "json": disk},
+        "loggers": {"csv": csv, "json": disk, "image": image},
     }
     assert status_text(now) == (
         "demo: degraded, pid 7, up 62 s, 14 results, 0 of 8 slots free, renderers: 2\n"
         "  csv: fatal, 2 delivered, 7 waiting, 6 on the disk, 5 dead, 1 restarts, "
         "last error: crash(SIGSEGV)\n"
         "  json: running, cannot write, 2 delivered, 7 waiting, 6 on the disk, 5 dead, 1 restarts, "
-        "last error: No space left"
+        "last error: No space left\n"
+        "  image (2 processes): running, 2 delivered, 9 filtered, 7 waiting, 6 on the disk, "
+        "5 dead, 1 restarts"
     )
 
 

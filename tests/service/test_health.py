@@ -155,9 +155,11 @@ async def test_the_metrics_are_prometheus_and_say_what_the_status_says(tmp_path)
             ("millpond_logger_results_total", "csv", "published"): 10,
             ("millpond_logger_results_total", "csv", "delivered"): 7,
             ("millpond_logger_results_total", "csv", "dead"): 0,
+            ("millpond_logger_results_total", "csv", "filtered"): 0,
             ("millpond_logger_results_total", "image", "published"): 10,
             ("millpond_logger_results_total", "image", "delivered"): 4,
             ("millpond_logger_results_total", "image", "dead"): 3,
+            ("millpond_logger_results_total", "image", "filtered"): 0,
         }
         asked.status = status_example(results=99, loggers={"csv": logger_row(state="fatal")})
         later = await asked.metrics()

@@ -101,7 +101,7 @@ async def test_results_are_on_the_disk_before_it_says_so_and_come_back_in_other_
     desk.keeper.spill(spill(A, 7, three))
     # The ledger is told first: the slots are free for others with the event.
     assert await desk.hear_all() == [(A, three), ResultsKept(7)]
-    assert desk.keeper.spill_bytes[A] > desk.keeper.spill_bytes[B] == 0
+    assert desk.keeper.spill_bytes["a"] > desk.keeper.spill_bytes["b"] == 0
     desk.memory[:] = bytes(len(desk.memory))
     places = [SlotRef(3, 41), SlotRef(0, 42), SlotRef(2, 43)]
     desk.keeper.replay(ReplayResults(A, 7, places))

@@ -87,6 +87,42 @@ def test_the_file_tells_the_life_of_a_start(tmp_path: Path) -> None:
     assert not marks_path(tmp_path, 1).exists()
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_what_a_logger_does_not_want_is_neither_delivered_nor_owed(
+    tmp_path: Path, is_killed: bool
+) -> None:
+    ledger = begin(tmp_path)
+    ledger.renderer_joined(1, 1)
+    ledger.published(results(1, 1, 9))
+    ledger.filtered(CSV, results(1, 2, 4))
+    ledger.delivered(CSV, results(1, 1, 1))
+    ledger.delivered(CSV, results(1, 5, 7))
+    ledger.filtered(CSV, results(1, 9, 9))
+    ledger.delivered(CSV, results(1, 8, 8))
+    ledger.delivered(JSON, results(1, 1, 9))
+    if not is_killed:
+        ledger.close()
+    start = read_start(tmp_path, 1)
+    assert start.filtered["csv"].to_json() == [[1, 2, 4], [1, 9, 9]]
+    assert delivered(start, "csv") == [[1, 1, 1], [1, 5, 8]]
+    assert start.owed("csv").to_json() == [[1, 1, 1], [1, 5, 8]]
+    assert start.owed("json").to_json() == [[1, 1, 9]]
+    if not is_killed:
+        assert {"f": ["csv", 1, 2, 4]} in lines(tmp_path)
+    else:
+        ledger.close()
+
+
+def test_what_is_filtered_is_owed_by_no_later_start(tmp_path: Path) -> None:
+    ledger = begin(tmp_path)
+    ledger.renderer_joined(1, 1)
+    ledger.published(results(1, 1, 4))
+    ledger.filtered(CSV, results(1, 1, 3))
+    later = Ledger(tmp_path, LOGGERS, extent_bytes=EXTENT)
+    assert [found[:2] for found in later.previous.unaccounted("csv", (), ())] == [(1, 4)]
+    ledger.close()
+
+
 def test_batches_in_order_become_one_line(tmp_path: Path) -> None:
     ledger = begin(tmp_path)
     ledger.renderer_joined(1, 1)

@@ -244,7 +244,7 @@ async def test_a_logger_that_cannot_be_made_says_why_before_it_ends(nest: Nest) 
     assert await nest.exited() == "exit(1)"
     [frame] = nest.frames
     assert frame.kind == Kind.FAILED
-    assert frame.body.decode().strip().endswith("OSError: no disk today")
+    assert frame.body.decode().strip().endswith("OSError: no disk today (plugin.py:11, in begin)")
 
 
 # The end.
@@ -506,6 +506,33 @@ async def test_the_last_lines_on_standard_error_are_told_with_the_exit(nest: Nes
     assert lines[-1] == "the cause\\x1b[0m"
     assert lines[-2].startswith("0399x")
     assert LAST_OUTPUT_CHARACTERS - 100 <= len(nest.last_output) <= LAST_OUTPUT_CHARACTERS
+
+
+LEVELS = """
+import logging
+own = logging.getLogger("millpond.tested")
+own.info("begun")
+own.error("no disk\\nat all")
+print("[millpond:ERROR] printed")
+print("only printed", file=sys.stderr)
+os.abort()
+"""
+
+
+@on_uvloop
+async def test_a_loggers_diagnostics_have_their_level_and_prints_have_none(nest: Nest) -> None:
+    with capture_logs() as logs:
+        nest.start(LEVELS)
+        assert await nest.exited() == "crash(SIGABRT)"
+    told = [(log["log_level"], log["line"]) for log in logs if log["event"] == "logger says"]
+    assert {
+        ("info", "begun"),
+        ("error", "no disk"),
+        ("error", "at all"),
+        ("info", "[millpond:ERROR] printed"),
+        ("info", "only printed"),
+    } <= set(told)
+    assert nest.last_output.startswith("begun\nno disk\nat all\nonly printed\n")
 
 
 @on_uvloop

@@ -9,6 +9,7 @@ from millpond.core.commands import (
     BuryResults,
     ReportDead,
     ReportExit,
+    ReportRaised,
     ReportResumed,
     ReportSuspended,
 )
@@ -142,3 +143,19 @@ def test_what_is_dropped_on_purpose_is_told_at_most_once_a_second(logs):
         reporter.dead(ReportDead(CSV, results(2), "dropped", ""))
     assert [(line["event"], line["count"]) for line in logs] == [("results dropped", 2)]
     assert logs[0]["log_level"] == "warning"
+
+
+def test_a_result_that_raised_is_told_once_for_each_kind_of_problem(logs) -> None:
+    reports = Reports(["csv", "image"])
+    text = "Traceback ...\nKeyError: 'losss' (mine.py:7, in log)"
+    for result in results(3):
+        reports.raised(ReportRaised(IMAGE, result, text, 0.1))
+    [line] = logs
+    assert line == {
+        "event": "logger raised",
+        "log_level": "warning",
+        "logger": "image",
+        "result": "000000",
+        "problem": "KeyError: 'losss' (mine.py:7, in log)",
+        "again_s": 0.1,
+    }

@@ -200,10 +200,12 @@ def row(
     in_window: int,
     *,
     spilled: int = 0,
+    filtered: int = 0,
     ended_badly: bool = False,
 ) -> dict[str, Any]:
     return {
         "ended_badly": ended_badly,
+        "filtered": filtered,
         "published": published,
         "delivered": delivered,
         "dead": dead,
@@ -227,6 +229,10 @@ def row(
             "csv: 9 published = 4 delivered + 0 dead + 5 on the disk\n"
             "json: 9 published = 9 delivered + 0 dead + 0 on the disk\n"
             "what is on the disk goes to its logger when this configuration is run again\n",
+        ),
+        (
+            {"csv": row(9, 4, 0, 0, 0, filtered=5)},
+            "csv: 9 published = 4 delivered + 0 dead + 0 on the disk + 5 filtered\n",
         ),
         (
             {"csv": row(1, 1, 0, 0, 0, ended_badly=True)},

@@ -149,6 +149,30 @@ def test_rows_that_were_written_before_a_crash_are_told_apart(tmp_path: Path) ->
     )
 
 
+def test_what_a_logger_does_not_want_need_not_be_in_its_file(tmp_path: Path) -> None:
+    ledger = begin(tmp_path)
+    ledger.filtered(CSV, results(1, 3))
+    ledger.delivered(CSV, results(4, 9))
+    ledger.close()
+    record(tmp_path, results(4, 9))
+    report = check(tmp_path)
+    assert report.is_good
+    [row] = report.rows
+    assert (row.published, row.delivered, row.filtered, row.missing) == (9, 6, 3, 0)
+    assert "9 published = 6 delivered + 0 dead + 0 spilled + 3 filtered" in row.text
+    record(tmp_path, results(1, 1))  # It was written all the same.
+    assert kinds(check(tmp_path)) == {"in its files too often": ["1-1"]}
+
+
+def test_what_is_filtered_cannot_be_delivered(tmp_path: Path) -> None:
+    ledger = begin(tmp_path)
+    ledger.filtered(CSV, results(1, 3))
+    ledger.delivered(CSV, results(1, 9))
+    ledger.close()
+    wrong = kinds(check(tmp_path))
+    assert wrong["filtered, and delivered all the same"] == ids(results(1, 3))
+
+
 def test_each_definition_of_a_logger_has_its_own_files(tmp_path: Path) -> None:
     for renderer, file in enumerate(("a.csv", "b.csv", "a.csv"), 1):
         ledger = begin(tmp_path, definition("csv", file=file), renderer=renderer)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from millpond.config.section import (
     ByteCount,
@@ -17,10 +18,13 @@ from millpond.config.section import (
     empty_if_none,
     problem_at,
 )
+from millpond.expression import parse
 
-LOGGER_COUNT_MAX: Final = 64
+PROCESS_COUNT_MAX: Final = 64
 # Without quotes it is YAML's word for nothing.
 _DRY_RUN: Final = 'for a dry run write ["null"], with the quotes'
+
+_SAMPLE: Final = re.compile(r"1 */ *([0-9]{1,10})")
 
 
 def is_file(module: str) -> bool:
@@ -41,6 +45,37 @@ def default_logger_name(module: str) -> str:
         return module or "logger"
     name = name.removesuffix("_logger") or name
     return re.sub(r"[^A-Za-z0-9_-]", "-", name)[:64].lstrip("-") or "logger"
+
+
+def _every(sample: object) -> object:
+    """``1/100`` as 100."""
+    if sample == 1:
+        return sample
+    match = _SAMPLE.fullmatch(sample) if isinstance(sample, str) else None
+    if not match:
+        raise ValueError("write a part such as 1/100, which is one of every hundred")
+    return int(match[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One of the processes of a logger.
+
+    Args:
+        logger: The logger.
+        team: Its place in the configuration.
+        instance: Which of its processes it is, from 1.
+    """
+
+    logger: LoggerConfig
+    team: int
+    instance: int
+
+    @property
+    def name(self) -> str:
+        """The logger's name; with a number if it has several processes."""
+        several = self.logger.instances > 1
+        return f"{self.logger.name}/{self.instance}" if several else self.logger.name
 
 
 class RestartConfig(Section):
@@ -97,6 +132,21 @@ class LoggerConfig(Section):
     )
     name: Name = Field(description="Its name in messages and files; made from module.")
     options: dict[str, Any] = Field({}, description="What the logger itself understands.")
+    channels: tuple[str, ...] | None = Field(
+        None, description="The only channels that it sees; null: all."
+    )
+    when: str | None = Field(
+        None, description="Which results it gets, such as: not is_correct or loss > 2."
+    )
+    sample: Annotated[Count, BeforeValidator(_every)] = Field(
+        1, ge=1, le=10**9, description="1/100: the first of every 100 of those."
+    )
+    instances: Count = Field(
+        1, ge=1, le=PROCESS_COUNT_MAX, description="Processes that share its results."
+    )
+    arrays: Literal["numpy", "torch"] | None = Field(
+        None, description="What its arrays are; null: numpy, but torch for 3DB's own loggers."
+    )
     max_in_window: Count = Field(
         32, ge=1, le=1024, description="Results sent ahead of the logger's releases."
     )
@@ -118,6 +168,13 @@ class LoggerConfig(Section):
     env: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
         (), description="Environment variables that it gets besides the usual; * matches any."
     )
+
+    @field_validator("when")
+    @classmethod
+    def _check_when(cls, when: str | None) -> str | None:
+        if when is not None:
+            parse(when)
+        return when
 
     @model_validator(mode="before")
     @classmethod
@@ -158,9 +215,10 @@ class LoggingConfig(Section):
     def _check_loggers(cls, loggers: tuple[LoggerConfig, ...]) -> tuple[LoggerConfig, ...]:
         if not loggers:
             raise problem_at(f"at least one logger is required; {_DRY_RUN}")
-        if len(loggers) > LOGGER_COUNT_MAX:
-            problem = f"{len(loggers)} loggers, at most {LOGGER_COUNT_MAX} are possible"
-            raise problem_at(problem, LOGGER_COUNT_MAX)
+        count = sum(logger.instances for logger in loggers)
+        if count > PROCESS_COUNT_MAX:
+            problem = f"{count} processes of loggers, at most {PROCESS_COUNT_MAX} are possible"
+            raise problem_at(problem)
         first: dict[str, int] = {}
         for index, logger in enumerate(loggers):
             if first.setdefault(logger.name, index) != index:

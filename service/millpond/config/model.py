@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from millpond.config.buffer import BufferConfig, ChannelConfig
 from millpond.config.disk import DiskConfig
-from millpond.config.loggers import LoggerConfig, LoggingConfig, RestartConfig
+from millpond.config.loggers import LoggerConfig, LoggingConfig, Process, RestartConfig
 from millpond.config.section import (
     Count,
     FilePath,
@@ -123,6 +123,15 @@ class Config(Section):
     def loggers(self) -> tuple[LoggerConfig, ...]:
         """The loggers in the order of the file."""
         return self.logging.logger_modules
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """The processes of all loggers; those of one stand together."""
+        return tuple(
+            Process(logger, team, instance)
+            for team, logger in enumerate(self.loggers)
+            for instance in range(1, logger.instances + 1)
+        )
 
     @property
     def socket_path(self) -> Path:

@@ -131,6 +131,14 @@ class RecordPublished:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordFiltered:
+    """Note in the ledger that a team of loggers does not want these; they were published."""
+
+    team: int
+    results: list[Result]
+
+
+@dataclass(frozen=True, slots=True)
 class RecordDelivered:
     """Note in the ledger that a logger has recorded these."""
 
@@ -158,6 +166,16 @@ class ReportExit:
     cause: str
     restart_s: float | None
     is_fatal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRaised:
+    """Say that a logger raised for a result, which it gets again."""
+
+    logger: int
+    result: Result
+    problem: str
+    again_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +221,13 @@ Command = (
     | CancelKeeping
     | ReplayResults
     | RecordPublished
+    | RecordFiltered
     | RecordDelivered
     | CloseLogger
     | KillLogger
     | ReportReady
     | ReportExit
+    | ReportRaised
     | ReportSuspended
     | ReportResumed
     | ReportDead

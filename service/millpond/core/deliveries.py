@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from millpond.core.progress import read_word
+from millpond.core.progress import read_word, returned_word
 from millpond.core.slots import Words
 
 Key = tuple[int, int]  # (renderer, sequence): which result it is, among all of its run.
@@ -85,6 +85,7 @@ class Deliveries:
         self.window_max = window_max
         self.queue: deque[Result | Batch] = deque()
         self.window: list[Result] = []
+        self.kept = 0  # At its head: logged, and kept by a logger that keeps slots.
         self.retrying: list[tuple[float, Result | Batch]] = []  # When each is due again.
         self.returned: list[Result] = []  # By a logger whose disk failed, in order.
         self.blames: dict[Key, Blame] = {}
@@ -99,6 +100,11 @@ class Deliveries:
     def is_settled(self) -> bool:
         """Whether every result has its outcome."""
         return self.published == self.delivered + self.dead
+
+    @property
+    def unsettled(self) -> int:
+        """Results without an outcome, wherever they are."""
+        return self.published - self.delivered - self.dead
 
     @property
     def is_window_empty(self) -> bool:
@@ -175,6 +181,9 @@ class Deliveries:
             else:
                 kept.append(result)
         if released:
+            if self.kept:
+                first = self.window[: self.kept]
+                self.kept = sum(result in kept for result in first)
             self.window = kept
             self.delivered += len(released)
             if self.blames:
@@ -185,7 +194,7 @@ class Deliveries:
     def take_window(self) -> list[Result]:
         """Take out everything that was sent and not released, what came back first."""
         taken = self.returned + self.window
-        self.returned, self.window = [], []
+        self.returned, self.window, self.kept = [], [], 0
         return taken
 
     def started(self, word: int) -> Result | None:
@@ -195,6 +204,13 @@ class Deliveries:
             if (result.slot, result.generation) == started:
                 return result
         return None
+
+    def has_returned(self, word: int) -> bool:
+        """Whether the logger keeps slots and waits for more, as its word tells."""
+        if not self.window:
+            return False
+        last = self.window[-1]
+        return word == returned_word(last.slot, last.generation)
 
     def requeue_returned(self) -> int:
         """Put what came back from a failed disk at the head, and say how many results it is."""
@@ -206,6 +222,7 @@ class Deliveries:
         """Take one result out of the window, or None if this use is not in it."""
         for index, result in enumerate(self.window):
             if result.slot == slot and result.generation == generation:
+                self.kept -= index < self.kept
                 return self.window.pop(index)
         return None
 
@@ -350,7 +367,7 @@ class Deliveries:
 
     def check_invariants(self) -> None:
         """Assert the conservation of results."""
-        assert len(self.window) <= self.window_max
+        assert self.kept <= len(self.window) <= self.window_max
         batches = [item for item in self.queue if isinstance(item, Batch)]
         batches += [item for _, item in self.retrying if isinstance(item, Batch)]
         assert self.batches == len(batches)

@@ -317,7 +317,7 @@ class DiskTable:
                 batch.reading = len(slots)
                 self._reading[logger] = batch, slots
                 commands.append(ReplayResults(logger, batch.home, slots))
-            elif count > 0 and not deliveries.window:
+            elif count > 0 and len(deliveries.window) == deliveries.kept:
                 starving += count
         self._starving = starving
         return commands, starving

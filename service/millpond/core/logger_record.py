@@ -52,6 +52,7 @@ class LoggerRecord:
         self.progress_s = 0.0  # When it last released or raised, or got something to do.
         self.suspects = 0  # Results at the head of its queue that are sent one by one.
         self.is_alone = False  # The window holds one of those.
+        self.word = 0  # What it said at its last ring that it was doing.
         self.is_suspended = False  # Its disk failed; it is tried again at an alarm.
         self.is_disk_bad = False  # The same, until something was recorded again.
         self.start_problem = ""  # Why its present process could not be made.
@@ -85,11 +86,30 @@ class LoggerRecord:
         if self.state is not State.RUNNING or self.is_suspended or self.kill_cause:
             return 0
         count = len(self.deliveries.window)
+        room = self.spec.window_max - count
         if self.suspects or self.is_alone:
             # One after the other, so that the one which ends it is known for sure.
-            room = 1 if self.suspects else self.spec.window_max
-            return 0 if count else room
-        return self.spec.window_max - count
+            is_busy = count > self.deliveries.kept
+            return 0 if is_busy else min(room, 1) if self.suspects else room
+        return room
+
+    def note_word(self, word: int, now_s: float) -> bool:
+        """See how far it is, and whether everything that it was sent is logged and only kept.
+
+        Args:
+            word: What it says that it is doing.
+            now_s: The present moment.
+
+        Returns:
+            Whether it takes more than it did a moment ago.
+        """
+        if word != self.word:  # One that keeps slots logs without releasing.
+            self.word, self.progress_s = word, now_s
+        deliveries = self.deliveries
+        is_new = len(deliveries.window) > deliveries.kept and deliveries.has_returned(word)
+        if is_new:
+            deliveries.kept = len(deliveries.window)
+        return is_new
 
     @property
     def spills(self) -> bool:
@@ -107,10 +127,18 @@ class LoggerRecord:
             return self.spec.on_crash == "drop"
         return self.spec.when_full == "drop"
 
-    @property
-    def is_drained(self) -> bool:
-        """Whether a stop need not wait for it."""
-        return self.deliveries.is_settled or self.state is State.FATAL
+    def is_drained(self, word: int) -> bool:
+        """Whether a stop need not wait for it.
+
+        Args:
+            word: What it says that it is doing.
+        """
+        deliveries = self.deliveries
+        if deliveries.is_settled or self.state is State.FATAL:
+            return True
+        # What it only keeps, it releases when it is asked to end.
+        is_all_sent = deliveries.unsettled == len(deliveries.window)
+        return is_all_sent and deliveries.has_returned(word)
 
     def statistics(self) -> dict[str, object]:
         """Its numbers, as ``/status`` shows them."""

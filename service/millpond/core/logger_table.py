@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from millpond.core.alarms import Alarm, Alarms, Why
@@ -13,6 +12,7 @@ from millpond.core.commands import (
     KillLogger,
     RecordDelivered,
     ReportExit,
+    ReportRaised,
     ReportReady,
     ReportResumed,
     ReportSuspended,
@@ -22,8 +22,10 @@ from millpond.core.commands import (
 from millpond.core.deliveries import Batch, Result
 from millpond.core.disk_table import PROBE_S, RECOVERED, DiskTable
 from millpond.core.events import LoggerRaised
+from millpond.core.invariants import check_holds
 from millpond.core.lifecycle import HAS_PROCESS, Input, State
 from millpond.core.logger_record import LoggerRecord, LoggerSpec, brief
+from millpond.core.restart import CRASHES_MAX, DISK_ERRORS, RAISES_MAX, RETRY_S
 from millpond.core.slots import SlotTable
 
 CLEAN_EXIT: Final = "exit(0)"
@@ -32,12 +34,6 @@ HANG: Final = "hang"
 LATE_S: Final = 1.0
 # Seconds for a logger that has not kept up when the daemon ends; the others have `stop_s`.
 END_S: Final = 1.0
-# One result that ends its logger so often, or raises so often, is given up.
-CRASHES_MAX: Final = 3
-RETRY_S: Final = (0.1, 1.0, 5.0, 15.0)  # Before each further try of a result that raised.
-RAISES_MAX: Final = len(RETRY_S) + 1
-# It is the disk that fails, not the result: it will pass, however often it is tried.
-DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
 class LoggerTable:
@@ -86,7 +82,7 @@ class LoggerTable:
     @property
     def is_drained(self) -> bool:
         """Whether a stop need not wait any longer."""
-        return all(record.is_drained for record in self._records)
+        return all(map(self._is_drained, self.everyone))
 
     @property
     def is_stopped(self) -> bool:
@@ -111,10 +107,10 @@ class LoggerTable:
         record.ready_since_s = now_s
         return [ReportReady(logger), *self.send(logger, now_s)]
 
-    def admit(self, results: Sequence[Result], now_s: float) -> list[Command]:
-        """Results were published: they are for everyone."""
+    def admit(self, shares: Mapping[int, Sequence[Result]], now_s: float) -> list[Command]:
+        """Results were published: these are for these loggers."""
         commands = []
-        for logger in self.everyone:
+        for logger, results in shares.items():
             self._records[logger].deliveries.admit(results)
             commands += self.send(logger, now_s)
         return commands
@@ -123,7 +119,7 @@ class LoggerTable:
         """Send one what fits into its window."""
         record = self._records[logger]
         deliveries = record.deliveries
-        was_idle = not deliveries.window
+        was_idle = len(deliveries.window) == deliveries.kept
         moved = deliveries.advance(record.room)
         if not moved:
             return []
@@ -139,7 +135,15 @@ class LoggerTable:
     def collect(self, logger: int, now_s: float) -> list[Command]:
         """It rang: end the holds that it has released, and send it more."""
         commands = self._collect(logger, now_s)
-        return commands + self.send(logger, now_s) if commands else []
+        has_kept = self._records[logger].note_word(self._started(logger), now_s)
+        return commands + self.send(logger, now_s) if commands or has_kept else []
+
+    def _is_drained(self, logger: int) -> bool:
+        return self._records[logger].is_drained(self._started(logger))
+
+    def _started(self, logger: int) -> int:
+        """What it says that it is doing."""
+        return self._slots.acks_of(logger)[self._slots.slot_count]
 
     def _collect(self, logger: int, now_s: float) -> list[Command]:
         record = self._records[logger]
@@ -168,6 +172,7 @@ class LoggerTable:
             return []  # Of a use that is over.
         record.last_error = brief(problem)
         record.progress_s = now_s
+        record.note_word(self._started(logger), now_s)
         is_stopping = record.state is State.STOPPING  # Nothing is tried again any more.
         if event.error_number in DISK_ERRORS:
             deliveries.returned.append(result)
@@ -180,8 +185,10 @@ class LoggerTable:
         elif is_stopping:
             deliveries.returned.append(result)
         else:
-            deliveries.retry_later(result, now_s + RETRY_S[blame.raises - 1])
+            again_s = RETRY_S[blame.raises - 1]
+            deliveries.retry_later(result, now_s + again_s)
             self._arm_retry(logger)
+            commands = [ReportRaised(logger, result, problem, again_s)]
         return commands + self.send(logger, now_s)
 
     def _suspend(self, logger: int, problem: str, now_s: float) -> list[Command]:
@@ -258,7 +265,7 @@ class LoggerTable:
         """What it was sent goes back to the head of its queue, but for a result that ends it."""
         record = self._records[logger]
         deliveries = record.deliveries
-        culprit = deliveries.started(self._slots.acks_of(logger)[self._slots.slot_count])
+        culprit = deliveries.started(self._started(logger))
         rest = deliveries.take_window()
         record.is_alone = False
         is_stopping = record.state is State.STOPPING
@@ -324,7 +331,7 @@ class LoggerTable:
         record = self._records[logger]
         if not record.deliveries.window or record.state is not State.RUNNING:
             return []
-        if is_late:
+        if is_late or record.deliveries.has_returned(self._started(logger)):
             record.progress_s = now_s
         due_s = record.progress_s + record.spec.hang_s
         if now_s < due_s:
@@ -342,7 +349,7 @@ class LoggerTable:
         for logger in reversed(self.everyone):
             record = self._records[logger]
             end_s = record.spec.stop_s
-            if not record.is_drained:
+            if not self._is_drained(logger):
                 end_s = min(end_s, END_S)
             commands += self._stop(logger, now_s)
             if record.state is State.STOPPING:
@@ -383,15 +390,4 @@ class LoggerTable:
 
     def check_invariants(self) -> None:
         """Assert that holds and deliveries are the same.  Looks at everything: for tests."""
-        self.disk.check_invariants()
-        held = [0] * self._slots.slot_count
-        for logger, record in enumerate(self._records):
-            deliveries = record.deliveries
-            deliveries.check_invariants()
-            kept = self.disk.held_by(logger)
-            for result in (*deliveries.window, *deliveries.returned, *deliveries.waiting(), *kept):
-                assert logger in self._slots.holders_of(result.slot)
-                held[result.slot] += 1
-            assert record.state in HAS_PROCESS or not deliveries.window
-        for slot, count in enumerate(held):
-            assert count == len(self._slots.holders_of(slot)), "a hold without a delivery"
+        check_holds(self._slots, self._records, self.disk)

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 SLOT_BITS: Final = 17  # 65,536 slots, counted from 1, and one number more for `flush`.
 FLUSH: Final = (1 << SLOT_BITS) - 1
 IDLE: Final = 0  # Nothing was started.
+RETURNED: Final = 1 << 63  # No generation ever comes so far.
 
 
 class Started(NamedTuple):
@@ -31,8 +32,18 @@ def flush_word(count: int) -> int:
     return count << SLOT_BITS | FLUSH
 
 
+def returned_word(slot: int, generation: int) -> int:
+    """The word of a logger that keeps slots when `log` has returned for this use of this slot.
+
+    It may wait for more results as long as it likes, if this is the last one that it was sent.
+    """
+    return RETURNED | log_word(slot, generation)
+
+
 def read_word(word: int) -> Started | None:
-    """What was started; None: nothing, or the flush of a batch."""
+    """What was started; None: nothing, the flush of a batch, or a `log` that has returned."""
+    if word & RETURNED:
+        return None
     slot = (word & FLUSH) - 1
     if slot < 0 or slot == FLUSH - 1:
         return None

@@ -1,7 +1,11 @@
-"""When a logger that ended is started again: a function of its exits, the time and chance."""
+"""When a logger that ended is started again, and how often a result is tried.
+
+The first is a function of its exits, the time and chance.
+"""
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +14,13 @@ START_TRIES_MAX: Final = 3
 # A doubling needs no more steps than this to pass any sensible limit.
 DOUBLINGS_MAX: Final = 30
 JITTER: Final = 0.2  # A fifth up or down, so that loggers that fell together rise apart.
+
+# One result that ends its logger so often, or raises so often, is given up.
+CRASHES_MAX: Final = 3
+RETRY_S: Final = (0.1, 1.0, 5.0, 15.0)  # Before each further try of a result that raised.
+RAISES_MAX: Final = len(RETRY_S) + 1
+# It is the disk that fails, not the result: it will pass, however often it is tried.
+DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ that renderer; a fault of ours is an assertion, which ends the daemon.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, assert_never
 
 from millpond.core.alarms import Alarms
@@ -16,6 +16,7 @@ from millpond.core.commands import (
     EndRenderer,
     Finish,
     GrantSlots,
+    RecordFiltered,
     RecordPublished,
     TellClosing,
     TellHolders,
@@ -45,6 +46,7 @@ from millpond.core.holders import describe_holders
 from millpond.core.logger_record import LoggerSpec
 from millpond.core.logger_table import LoggerTable
 from millpond.core.renderer_table import RendererTable
+from millpond.core.routes import Filter, Routes
 from millpond.core.slots import SlotRef, SlotTable
 
 # Below this part of the slots, what may go to the disk goes there ahead of need.
@@ -58,6 +60,8 @@ class Supervisor:
         slots: The slot table, with a row for each logger.
         slot_bytes: Bytes of one slot.
         loggers: What the operator wants, in the order of starting.
+        teams: Which of them are processes of the same logger, as `Routes` has it; None: none are.
+        filters: What each team wants, as `Routes` has it.
         drain_s: Seconds that a stop waits for the loggers to finish.
         keep_s: Seconds without any progress after which the disk no longer holds slots.
         recovered: Results of each logger that an earlier daemon left on the disk.
@@ -72,6 +76,8 @@ class Supervisor:
         *,
         slot_bytes: int,
         loggers: Sequence[LoggerSpec],
+        teams: Sequence[int] | None = None,
+        filters: Mapping[int, Filter] | None = None,
         drain_s: float = 10.0,
         keep_s: float = 5.0,
         recovered: Sequence[int] = (),
@@ -90,6 +96,11 @@ class Supervisor:
             recovered=recovered or [0] * len(loggers),
             chance=chance,
         )
+        everyone = self.loggers.everyone
+        self.routes = Routes(
+            list(self.loggers), everyone if teams is None else teams, filters or {}
+        )
+        self._is_routed = not self.routes.are_plain
         self._low_water = slots.slot_count // LOW_WATER_PART
         self.renderers = RendererTable(slots, slot_bytes=slot_bytes)
         self.results_count = 0
@@ -183,13 +194,23 @@ class Supervisor:
             if problem:
                 good = results[:count]
                 break
-            slots.publish(slot, generation, self.loggers.everyone)
+            if not self._is_routed:
+                slots.publish(slot, generation, self.loggers.everyone)
+            elif holders := self.routes.route(result):
+                slots.publish(slot, generation, holders)
+            else:
+                slots.give_back(slot)
             member.published += 1
             self._since_s[slot] = now_s
         member.claimed -= len(good)
         self.results_count += len(good)
         commands: list[Command] = [RecordPublished(good)] if good else []
-        commands += self.loggers.admit(good, now_s)
+        if self._is_routed:
+            shares, unwanted = self.routes.take()
+            commands += [RecordFiltered(team, some) for team, some in unwanted.items()]
+        else:
+            shares = dict.fromkeys(self.loggers.everyone, good)
+        commands += self.loggers.admit(shares, now_s)
         if problem:
             commands.append(self._end_renderer(renderer, problem))
         return commands + self._grant(now_s)

@@ -4,9 +4,10 @@ import pytest
 from pydantic import ValidationError
 
 from millpond.config.loggers import (
-    LOGGER_COUNT_MAX,
+    PROCESS_COUNT_MAX,
     LoggerConfig,
     LoggingConfig,
+    Process,
     RestartConfig,
     default_logger_name,
     is_file,
@@ -56,7 +57,15 @@ def test_the_short_form_is_the_long_one_with_defaults() -> None:
         ("csv", r"write \[csv\]"),
         (["csv", "csv"], r"taken by logger_modules\[0\]"),
         (["csv", "x.csv_logger"], "another 'name:'"),
-        ([f"m{i}" for i in range(LOGGER_COUNT_MAX + 1)], "at most 64"),
+        ([f"m{i}" for i in range(PROCESS_COUNT_MAX + 1)], "at most 64"),
+        ([{"module": "a", "instances": 40}, {"module": "b", "instances": 25}], "65 processes"),
+        ([{"module": "csv", "instances": 0}], "instances"),
+        ([{"module": "csv", "sample": "1/0"}], "sample"),
+        ([{"module": "csv", "sample": "2/3"}], "1/100"),
+        ([{"module": "csv", "sample": 100}], "1/100"),
+        ([{"module": "csv", "when": "loss >"}], "cannot be read"),
+        ([{"module": "csv", "when": True}], "when"),
+        ([{"module": "csv", "channels": "rgb"}], "channels"),
         ([5], "write a module"),
         ([""], "module"),
         ([{"module": "csv", "hang_s": 0}], "hang_s"),
@@ -71,3 +80,15 @@ def test_the_short_form_is_the_long_one_with_defaults() -> None:
 def test_what_is_refused(modules: object, words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         LoggingConfig.model_validate({"logger_modules": modules})
+
+
+def test_a_sample_is_one_of_so_many() -> None:
+    assert LoggerConfig(module="csv").sample == 1
+    assert LoggerConfig(module="csv", sample="1/100").sample == 100
+    assert LoggerConfig(module="csv", sample="1 / 3").sample == 3
+
+
+def test_several_processes_of_a_logger_have_numbers() -> None:
+    assert Process(LoggerConfig(module="csv"), 0, 1).name == "csv"
+    image = LoggerConfig(module="image", instances=2)
+    assert [Process(image, 1, n).name for n in (1, 2)] == ["image/1", "image/2"]

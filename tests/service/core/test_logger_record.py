@@ -5,6 +5,7 @@ import pytest
 from millpond.core.deliveries import Batch, Result
 from millpond.core.lifecycle import Input, State
 from millpond.core.logger_record import LoggerRecord, LoggerSpec, brief
+from millpond.core.progress import IDLE, returned_word
 
 
 def test_the_end_of_a_process_takes_its_pid_and_its_readiness_along() -> None:
@@ -38,12 +39,12 @@ def test_the_first_start_is_worth_waiting_for_and_a_restart_is_not() -> None:
 
 def test_a_stop_does_not_wait_for_a_logger_that_was_given_up() -> None:
     record = LoggerRecord(LoggerSpec("csv"))
-    assert record.is_drained
+    assert record.is_drained(IDLE)
     record.deliveries.admit([Result(0, 1, 1, 1, "000001", b"")])
-    assert not record.is_drained
+    assert not record.is_drained(IDLE)
     record.advance(Input.SPAWN)
     record.advance(Input.GIVE_UP)
-    assert record.is_drained
+    assert record.is_drained(IDLE)
 
 
 def running(**options) -> LoggerRecord:
@@ -132,3 +133,34 @@ def test_its_numbers_add_up() -> None:
 )
 def test_a_problem_is_told_in_one_line(problem: str, line: str) -> None:
     assert brief(problem) == line
+
+
+def test_what_a_logger_only_keeps_holds_up_no_stop() -> None:
+    record = running()
+    record.deliveries.admit([Result(0, 1, 1, 1, "1", b""), Result(1, 1, 1, 2, "2", b"")])
+    record.deliveries.advance(1)
+    assert not record.is_drained(returned_word(0, 1))  # One was not even sent.
+    record.deliveries.advance(1)
+    assert not record.is_drained(returned_word(0, 1))
+    assert not record.is_drained(IDLE)
+    assert record.is_drained(returned_word(1, 1))
+
+
+def test_a_suspect_that_is_logged_and_kept_is_followed_by_the_next_one() -> None:
+    record = running(window_max=2)
+    record.deliveries.admit([Result(slot, 1, 1, slot + 1, "id", b"") for slot in range(3)])
+    record.deliveries.advance(1)
+    record.suspects, record.is_alone = 1, True
+    assert record.room == 0
+    assert not record.note_word(returned_word(5, 1), 1.0)
+    assert record.note_word(returned_word(0, 1), 2.0)
+    assert not record.note_word(returned_word(0, 1), 3.0)
+    assert record.progress_s == 2.0
+    assert record.room == 1
+    record.deliveries.advance(1)
+    assert record.room == 0
+    record.suspects = 0
+    assert record.note_word(returned_word(1, 1), 4.0)
+    assert record.room == 0  # It keeps as many as it may have.
+    record.deliveries.collect([1, 0, 0])
+    assert (record.deliveries.kept, record.room) == (1, 1)

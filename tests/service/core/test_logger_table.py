@@ -57,6 +57,9 @@ class Loggers:
         due = self.alarms.take_due(now_s)
         return [c for alarm, due_s in due for c in self.table.alarm(alarm, due_s, now_s)]
 
+    def for_all(self, results: list[Result]) -> dict[int, list[Result]]:
+        return dict.fromkeys(self.table.everyone, results)
+
     def publish(self, count: int) -> list[Result]:
         results = []
         for sequence in range(1, count + 1):
@@ -69,7 +72,7 @@ class Loggers:
 def test_jobs_wait_until_a_logger_is_ready_and_then_fit_its_window() -> None:
     loggers = Loggers()
     one, two, three = loggers.publish(3)
-    assert loggers.table.admit([one, two, three], 0.5) == []
+    assert loggers.table.admit(loggers.for_all([one, two, three]), 0.5) == []
     assert loggers.table.ready(1, 1.0) == [ReportReady(1), SendJobs(1, [one, two])]
     loggers.acks[1][one.slot] = one.generation
     assert loggers.table.collect(1, 2.0) == [RecordDelivered(1, [one]), SendJobs(1, [three])]
@@ -82,7 +85,7 @@ def test_an_exit_takes_back_what_was_not_released_and_nothing_else() -> None:
     one, two = loggers.publish(2)
     loggers.table.ready(0, 1.0)
     loggers.table.ready(1, 1.0)
-    loggers.table.admit([one, two], 1.5)
+    loggers.table.admit(loggers.for_all([one, two]), 1.5)
     loggers.acks[0][one.slot] = one.generation  # Released, and nobody rang.
     assert loggers.table.exited(0, "crash(SIGKILL)", "", 2.0) == [
         RecordDelivered(0, [one]),
@@ -100,10 +103,10 @@ def test_nothing_is_sent_to_a_logger_that_is_being_killed() -> None:
     loggers = Loggers(1, window=2, hang_s=3.0)
     one, two = loggers.publish(2)
     loggers.table.ready(0, 1.0)
-    loggers.table.admit([one], 1.0)
+    loggers.table.admit(loggers.for_all([one]), 1.0)
     (kill,) = loggers.time_passes(4.0)
     assert kill == KillLogger(0, "no progress for 3 s", dump=True)
-    assert loggers.table.admit([two], 4.1) == []
+    assert loggers.table.admit(loggers.for_all([two]), 4.1) == []
     loggers.acks[0][one.slot] = one.generation
     assert loggers.table.collect(0, 4.2) == [RecordDelivered(0, [one])]
 
@@ -137,7 +140,7 @@ def test_a_logger_that_is_cut_off_at_the_end_gets_the_rest_again_or_ended_badly(
     loggers = Loggers(1, on_crash=on_crash)
     (one,) = loggers.publish(1)
     loggers.table.ready(0, 1.0)
-    loggers.table.admit([one], 1.0)
+    loggers.table.admit(loggers.for_all([one]), 1.0)
     loggers.table.close(5.0)
     loggers.table.exited(0, "crash(SIGKILL)", "", 6.0)
     assert loggers.table[0].ended_badly == is_bad
@@ -155,7 +158,7 @@ def test_a_logger_that_has_not_kept_up_gets_little_time_to_end() -> None:
     (one,) = loggers.publish(1)
     loggers.table.ready(0, 1.0)
     loggers.table.ready(1, 1.0)
-    loggers.table.admit([one], 1.0)
+    loggers.table.admit(loggers.for_all([one]), 1.0)
     loggers.acks[1][one.slot] = one.generation
     loggers.table.collect(1, 1.0)
     assert loggers.table.close(2.0) == [CloseLogger(1), CloseLogger(0)]

@@ -46,7 +46,7 @@ from millpond.core.events import (
 )
 from millpond.core.lifecycle import State
 from millpond.core.logger_record import LoggerSpec
-from millpond.core.logger_table import DISK_ERRORS
+from millpond.core.restart import DISK_ERRORS
 from millpond.core.slots import SlotTable
 from millpond.core.supervisor import Supervisor
 

@@ -22,6 +22,7 @@ from millpond.core.commands import (
     KillLogger,
     ReportDead,
     ReportExit,
+    ReportRaised,
     ReportResumed,
     ReportSuspended,
     SendJobs,
@@ -41,8 +42,8 @@ from millpond.core.events import (
     SlotWanted,
     TimePassed,
 )
-from millpond.core.logger_table import DISK_ERRORS
 from millpond.core.progress import flush_word
+from millpond.core.restart import DISK_ERRORS
 
 
 def test_what_a_crash_interrupted_is_delivered_again_in_order_one_by_one() -> None:
@@ -161,7 +162,8 @@ def test_a_delivery_wipes_the_blame_out() -> None:
 def test_a_result_that_raises_is_tried_again_later_and_the_others_go_on() -> None:
     pond = full_pond(window=1).ready(CSV)
     blame = LoggerRaised(CSV, 0, 1, "Traceback ...\nValueError: no picture\n")
-    pond.play((blame, [SendJobs(CSV, [TWO])]), (blame, []))
+    told = ReportRaised(CSV, ONE, blame.problem, again_s=0.1)
+    pond.play((blame, [told, SendJobs(CSV, [TWO])]), (blame, []))
     assert pond.supervisor.loggers[CSV].statistics()["last_error"] == "ValueError: no picture"
     assert pond.release(CSV, TWO)[0] == delivered(CSV, TWO)
     assert pond.wake() == [SendJobs(CSV, [ONE])]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from supervisor_books import DISK_ERRORS, HANG_S
 from supervisor_shell import DELAY_S_MAX
-from supervisor_world import RECOVERED, START_S, World
+from supervisor_teams import TeamSpec
+from supervisor_world import START_S, World
 
 from millpond.core import events as on
 from millpond.core.logger_record import LoggerSpec
@@ -20,6 +21,7 @@ from millpond.core.restart import RestartPolicy
 from millpond.core.slots import SlotRef
 
 SETTLING_ROUNDS = 500
+KEPT_MAX = 2  # Of a logger that keeps slots and works as it should.
 
 
 def has_claims(self: Moves) -> bool:
@@ -32,6 +34,10 @@ def may_do_wrong(self: Moves) -> bool:
 
 def has_window(self: Moves) -> bool:
     return any(reader.window for reader in self.world.loggers)
+
+
+def has_keepers(self: Moves) -> bool:
+    return any(reader.keeps_slots and reader.window for reader in self.world.loggers)
 
 
 def is_any(*phases: str):
@@ -54,6 +60,23 @@ SPECS = st.builds(
     ),
 )
 
+# What a team wants; it must not change its mind.
+WANTS = {
+    "all": lambda key: True,
+    "half": lambda key: key[1] % 2 == 0,
+    "few": lambda key: key[1] % 3 == 0,
+    "of one renderer": lambda key: key[0] % 2 == 0,
+    "nothing": lambda key: False,
+}
+
+TEAMS = st.builds(
+    TeamSpec,
+    SPECS,
+    recovered=st.lists(st.sampled_from([0, 0, 1, 5]), min_size=1, max_size=3),
+    wants=st.one_of(st.none(), st.sampled_from(sorted(WANTS)).map(WANTS.get)),
+    keeps_slots=st.sampled_from([False, False, True]),
+)
+
 # What becomes of loggers that work on results of such sequences.
 POISON = st.dictionaries(
     st.integers(0, 3), st.sampled_from(["crash", "crash", "raise", "disk"]), max_size=2
@@ -67,7 +90,7 @@ class Moves(RuleBasedStateMachine):
 
     @initialize(
         slot_count=st.integers(1, 20),
-        specs=st.lists(SPECS, min_size=1, max_size=3),
+        specs=st.lists(TEAMS, min_size=1, max_size=3),
         data=st.data(),
     )
     def open(self, slot_count, specs, data):
@@ -80,14 +103,13 @@ class Moves(RuleBasedStateMachine):
         self.world = World(
             slot_count,
             specs,
-            recovered=[data.draw(st.sampled_from([0, 0, 1, 5]), label="recovered") for _ in specs],
             slot_bytes=data.draw(st.sampled_from([4096, 2**21, 2**24]), label="slot_bytes"),
             exit_when_done=sometimes("exit when done"),
         )
         for _ in range(data.draw(st.integers(1, 3), label="renderers")):
             self.world.join()
         if not sometimes("loggers start slowly"):
-            for logger in range(len(specs)):
+            for logger in range(len(self.world.loggers)):
                 self.world.make_ready(logger)
 
     # Renderers.
@@ -199,7 +221,10 @@ class Moves(RuleBasedStateMachine):
         """With a result, or with a flush; it may not survive it."""
         logger = self.some_busy_logger(data)
         reader = self.world.loggers[logger]
-        reader.begin(data.draw(st.sampled_from(reader.window)).ref)
+        # Who keeps slots tells the truth.
+        fitting = reader.todo()[:1] if reader.keeps_slots else reader.window
+        if fitting:
+            reader.begin(data.draw(st.sampled_from(fitting)).ref)
         if ends:
             self.world.end(logger, "crash(SIGSEGV)")
 
@@ -214,9 +239,36 @@ class Moves(RuleBasedStateMachine):
         """In any order, some of what it has; it may die before it rings."""
         logger = self.some_busy_logger(data)
         reader = self.world.loggers[logger]
-        reader.release(data.draw(st.lists(st.sampled_from(reader.window), min_size=1)))
+        if fitting := reader.logged() if reader.keeps_slots else reader.window:
+            reader.release(data.draw(st.lists(st.sampled_from(fitting), min_size=1)))
         if is_rung:
+            if reader.keeps_slots:
+                reader.rest()
             self.world.ring(logger)
+
+    @precondition(has_keepers)
+    @rule(data=st.data(), is_rung=st.booleans(), ends=st.sampled_from([False, False, True]))
+    def keeper_logs(self, data, is_rung, ends):
+        """Some of what it has, or just flushes; it keeps all of it."""
+        fitting = [n for n, r in enumerate(self.world.loggers) if r.keeps_slots and r.window]
+        logger = data.draw(st.sampled_from(fitting), label="logger")
+        reader = self.world.loggers[logger]
+        todo = reader.todo()
+        for item in todo[: data.draw(st.integers(0, len(todo)), label="count")]:
+            self.world.log(reader, item)
+        reader.rest()
+        if ends:
+            self.world.end(logger, "crash(SIGSEGV)")
+        elif is_rung:
+            self.world.ring(logger)
+
+    @rule()
+    def keepers_log_all(self):
+        for logger, reader in enumerate(self.world.loggers):
+            if reader.keeps_slots:
+                for item in reader.todo():
+                    self.world.log(reader, item)
+                self.world.ring(logger)
 
     def some_busy_logger(self, data: st.DataObject) -> int:
         busy = [n for n, r in enumerate(self.world.loggers) if r.window]
@@ -235,19 +287,30 @@ class Moves(RuleBasedStateMachine):
             self.loggers_come_back()
 
     def work(self, logger, reader):
-        for item in list(reader.window):
+        for item in reader.todo():
             reader.begin(item.ref)
             match self.poison.get(item.key[1] % 4):
                 case "crash":
                     self.world.end(logger, "crash(SIGSEGV)")
                     return
                 case "raise":
-                    self.world.raise_error(logger, item.ref, 0)
+                    self.raise_error(logger, item, 0)
                 case "disk":
-                    self.world.raise_error(logger, item.ref, DISK_ERRORS[0])
+                    self.raise_error(logger, item, DISK_ERRORS[0])
                 case _:
-                    reader.release([item])
+                    self.world.log(reader, item)
+        if len(reader.logged()) >= KEPT_MAX:
+            reader.release(reader.logged()[: KEPT_MAX - 1])
+            reader.rest()
         self.world.ring(logger)
+
+    def raise_error(self, logger, item, number):
+        """Who keeps slots says that it is through with it first."""
+        reader = self.world.loggers[logger]
+        if reader.keeps_slots:
+            item.is_logged = False
+            reader.rest()
+        self.world.raise_error(logger, item.ref, number)
 
     @rule()
     def loggers_come_back(self):
@@ -275,16 +338,21 @@ class Moves(RuleBasedStateMachine):
     @rule(data=st.data(), number=st.sampled_from([0, 2, 0, *DISK_ERRORS[:1]]))
     def logger_raises(self, data, number):
         logger = self.some_busy_logger(data)
-        item = data.draw(st.sampled_from(self.world.loggers[logger].window))
-        self.world.raise_error(logger, item.ref, number)
+        reader = self.world.loggers[logger]
+        fitting = reader.window
+        if reader.keeps_slots:
+            # Also one that it was about to release.
+            fitting = [*reader.logged(), *reader.todo()[:1]]
+        self.raise_error(logger, data.draw(st.sampled_from(fitting)), number)
 
     @precondition(has_window)
     @rule(data=st.data(), number=st.sampled_from([0, *DISK_ERRORS]))
     def logger_raises_for_all(self, data, number):
         """As for a flush that failed."""
         logger = self.some_busy_logger(data)
-        for item in list(self.world.loggers[logger].window):
-            self.world.raise_error(logger, item.ref, number)
+        reader = self.world.loggers[logger]
+        for item in reader.logged() if reader.keeps_slots else list(reader.window):
+            self.raise_error(logger, item, number)
 
     @rule(data=st.data(), number=st.sampled_from([0, *DISK_ERRORS]))
     def logger_raises_for_another_use(self, data, number):
@@ -352,9 +420,7 @@ class Moves(RuleBasedStateMachine):
         assert world.is_finished
         assert world.supervisor.wake_at_s is None
         assert world.free_slots() == set(range(world.slot_count))
-        for reader, recovered in zip(world.loggers, world.recovered, strict=True):
-            keys = {(RECOVERED, n) for n in range(1, recovered + 1)} | set(world.published)
-            assert reader.outcomes.keys() | reader.open.keys() == keys
+        for reader in world.loggers:
             assert all(item.place == "disk" for item in reader.open.values())
 
 

@@ -1,0 +1,1 @@
+"""Nothing of it is used by the scheduler or by loggers."""

@@ -51,6 +51,12 @@ threedb: ## 3DB's own scheduler and loggers with ours, in an environment of its 
 	$(THREEDB)/bin/python -m pytest tests/threedb tests/service/compat \
 	  tests/loggers/test_torch_results.py tests/loggers/test_threedb_loggers.py
 
+bridges: ## The MLflow and W&B loggers and 3DB's dashboard, in an environment of their own
+	$(PYTHON) -m venv $(BRIDGES)
+	$(BRIDGES)/bin/python $(PIP_INSTALL) pytest pytest-asyncio hypothesis tqdm --editable ".[mlflow,wandb,image]"
+	$(BRIDGES)/bin/python $(PIP_INSTALL) --no-deps threedboard
+	$(BRIDGES)/bin/python -m pytest tests/loggers -k "mlflow or wandb or threedboard"
+
 bench: $(STAMP) ## Measure the result path on this machine
 	$(BIN)/python benchmarks/result_path.py
 

@@ -9,9 +9,11 @@ Nothing leaves the machine unless ``tracking_uri`` says so.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -40,6 +42,8 @@ BATCH_METRICS_MAX: Final = 1000
 PARAMS_MAX: Final = 100
 PARAM_CHARACTERS_MAX: Final = 500
 PARAM_NAME_CHARACTERS_MAX: Final = 250
+# What MLflow says when it will never take what it was given.
+REFUSALS: Final = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST"})
 # MLflow would try for minutes, which looks like a hang; the daemon tries again by itself.
 ENVIRONMENT: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -103,7 +107,8 @@ class MLflowLogger(BaseLogger):
         """Draw the points of this batch.
 
         Raises:
-            mlflow.exceptions.MlflowException: They are not all drawn; their results come again.
+            OSError: The server or the disk is not there; the results come again, when it is.
+            mlflow.exceptions.MlflowException: It refuses them; their results come again.
         """
         self._curve.flush()
 
@@ -133,6 +138,7 @@ class MLflowRun:
     def __init__(self, logger: BaseLogger, identity: str) -> None:
         mlflow = _mlflow()
         self._entities = mlflow.entities
+        self._error: type[Any] = mlflow.exceptions.MlflowException
         options: MLflowOptions = logger.options
         folder = Path(logger.root_dir).resolve() / FOLDER_NAME
         is_local = options.tracking_uri is None
@@ -153,7 +159,8 @@ class MLflowRun:
 
     def recorded(self, standing: Standing) -> int:
         """How many points of the last batch are there; the server is asked."""
-        count = self._client.get_run(self._run_id).data.metrics.get(COUNT_TAG, 0)
+        with self._without_blame():
+            count = self._client.get_run(self._run_id).data.metrics.get(COUNT_TAG, 0)
         return min(max(int(count) - standing.step, 0), len(standing.added))
 
     def prepare(self, rows: list[Row], place: Place) -> Place:  # noqa: ARG002
@@ -162,17 +169,41 @@ class MLflowRun:
 
     def write(self, rows: list[Row]) -> None:
         """Draw the batch, and the count last of all."""
+        with self._without_blame():
+            for row in rows:
+                self._draw_pictures(row)
+            self._draw_metrics(rows)
+
+    def end(self) -> None:
+        """Say that the run is over; a later start takes it up again."""
+        self._client.set_terminated(self._run_id)
+
+    @contextmanager
+    def _without_blame(self) -> Iterator[None]:
+        """Raise what is not the fault of a result as an error of the system.
+
+        The daemon then tries for as long as it takes, as with a disk that is full.
+        """
+        try:
+            yield
+        except self._error as error:
+            if error.error_code in REFUSALS:
+                raise
+            raise OSError(errno.EIO, f"MLflow cannot be written: {error}") from error
+
+    def _draw_pictures(self, row: Row) -> None:
+        for channel, picture in row.point.pictures.items():
+            self._client.log_image(
+                self._run_id,
+                picture,
+                key=channel,
+                step=row.point.step,
+                timestamp=_milliseconds(row),
+                synchronous=True,
+            )
+
+    def _draw_metrics(self, rows: list[Row]) -> None:
         metric = self._entities.Metric
-        for row in rows:
-            for channel, picture in row.point.pictures.items():
-                self._client.log_image(
-                    self._run_id,
-                    picture,
-                    key=channel,
-                    step=row.point.step,
-                    timestamp=_milliseconds(row),
-                    synchronous=True,
-                )
         metrics = [
             metric(tag, value, _milliseconds(row), row.point.step)
             for row in rows
@@ -185,10 +216,6 @@ class MLflowRun:
             self._client.log_batch(
                 self._run_id, metrics=metrics[start : start + BATCH_METRICS_MAX], synchronous=True
             )
-
-    def end(self) -> None:
-        """Say that the run is over; a later start takes it up again."""
-        self._client.set_terminated(self._run_id)
 
     def _experiment(self, name: str, artifacts: str | None) -> str:
         found = self._client.get_experiment_by_name(name)

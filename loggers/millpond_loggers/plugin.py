@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +15,7 @@ import orjson
 from millpond.errors import ConfigError
 from millpond_loggers.extras import require_all
 from millpond_loggers.options import check_options
+from millpond_loggers.problem import describe
 
 EXIT_MODULE: Final = 1
 EXIT_OPTIONS: Final = 2
@@ -76,9 +76,9 @@ def _import_module(name: str) -> ModuleType:
                 f"no module named '{error.name}' (wanted: '{name}'); is its package installed "
                 f"for {sys.executable}, or its folder on PYTHONPATH?"
             ) from None
-        raise PluginError(_inside(name)) from error
+        raise PluginError(_inside(name, error)) from error
     except (Exception, SystemExit) as error:  # Whatever a user's module raises when imported.
-        raise PluginError(_inside(name)) from error
+        raise PluginError(_inside(name, error)) from error
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -94,7 +94,7 @@ def _import_file(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # Whatever a user's file raises when imported.
-        raise PluginError(_inside(str(path))) from error
+        raise PluginError(_inside(str(path), error)) from error
     return module
 
 
@@ -108,8 +108,8 @@ def _module_name(path: Path) -> str:
     return f"millpond_plugin_{name}" if is_taken else name
 
 
-def _inside(place: str) -> str:
-    return f"importing {place} failed inside it:\n{traceback.format_exc()}"
+def _inside(place: str, error: BaseException) -> str:
+    return f"importing {place} failed inside it:\n{describe(error)}"
 
 
 def _suggestion(module: ModuleType) -> str:

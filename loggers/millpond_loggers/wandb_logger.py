@@ -9,11 +9,12 @@ the points are in the file.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
@@ -94,8 +95,8 @@ class WandbLogger(BaseLogger):
         """Draw the points of this batch, and wait until they are in the run's file.
 
         Raises:
-            wandb.errors.Error: They are not all drawn; their results come again.
-            TimeoutError: They are not in the file after `WRITTEN_S_MAX`.
+            OSError: They are not in the file after `WRITTEN_S_MAX`, or wandb cannot be started;
+                the results come again.
         """
         self._curve.flush()
 
@@ -160,7 +161,8 @@ class WandbRun:
         """Start wandb, the first time."""
         if self._run is None:
             known = set(self._paths())
-            self._run = self._start()
+            with self._without_blame():
+                self._run = self._start()
             (path,) = set(self._paths()) - known
             self._file = WandbFile(path)
         return place
@@ -173,7 +175,8 @@ class WandbRun:
                 for channel, picture in row.point.pictures.items()
             }
             values = {**row.values, **pictures, "id": row.point.id}
-            self._run.log(values, step=row.point.step, commit=True)
+            with self._without_blame():
+                self._run.log(values, step=row.point.step, commit=True)
         self._wait(rows[-1].point.step)
 
     def close(self) -> None:
@@ -184,6 +187,17 @@ class WandbRun:
             self._file = None
         if run is not None:
             run.finish()
+
+    @contextmanager
+    def _without_blame(self) -> Iterator[None]:
+        """Raise what is not the fault of a result as an error of the system.
+
+        The daemon then tries for as long as it takes, as with a disk that is full.
+        """
+        try:
+            yield
+        except (self._wandb.Error, ConnectionError) as error:
+            raise OSError(errno.EIO, f"wandb does not take it: {error}") from error
 
     def _start(self) -> Any:
         settings = self._wandb.Settings(
@@ -220,7 +234,8 @@ class WandbRun:
         while self._file.read() < step:
             if time.monotonic() > due_s:
                 raise TimeoutError(
-                    f"wandb has not written step {step} to its file within {WRITTEN_S_MAX:g} s"
+                    errno.EIO,  # No result's fault either.
+                    f"wandb has not written step {step} to its file within {WRITTEN_S_MAX:g} s",
                 )
             time.sleep(LOOK_S)
 

@@ -211,9 +211,15 @@ def _derived(
     modules: Mapping[str, FoundModule],
     run: Path,
 ) -> dict[str, Any]:
-    """The configuration of one run: some of the loggers, and a folder of its own."""
+    """The configuration of one run: some of the loggers, and a folder of its own.
+
+    They get every result, whatever conditions they have: those of synthetic results mean nothing.
+    """
     entries = [
-        {**logger.model_dump(mode="json"), "module": modules[logger.name].value}
+        {
+            **logger.model_dump(mode="json", exclude={"when", "sample"}),
+            "module": modules[logger.name].value,
+        }
         for logger in loggers
     ]
     experiment = {key: value for key, value in config.experiment.items() if key != "base_config"}

@@ -355,8 +355,11 @@ def test_an_unknown_option_is_told_by_its_name(logger: LoggerProcess) -> None:
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        ("import no_such_library", "No module named 'no_such_library'\n"),
-        ("import sys; sys.exit(0)", "SystemExit: 0\n"),
+        (
+            "import no_such_library",
+            "No module named 'no_such_library' (my_logger.py:1, in <module>)\n",
+        ),
+        ("import sys; sys.exit(0)", "SystemExit: 0 (my_logger.py:1, in <module>)\n"),
         ("class A:\n    def log(self, item): ...", ": write `Logger = A` at its end"),
     ],
 )

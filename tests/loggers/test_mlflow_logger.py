@@ -1,5 +1,6 @@
 """The MLflow logger, read back with MLflow's own client."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -113,12 +114,30 @@ def test_a_batch_that_a_server_takes_in_one_call_is_drawn_as_a_whole_or_not_at_a
         logger.log(buffer.put("1", key=(1, number), loss=number))
         with monkeypatch.context() as patch:
             patch.setattr(mlflow.MlflowClient, "log_batch", way)
-            with pytest.raises(mlflow.exceptions.MlflowException):
+            with pytest.raises(OSError, match=r"cannot be written: (503|timed out)") as raised:
                 logger.flush()
+            assert raised.value.errno == errno.EIO  # Nobody's fault, so it has no end of tries.
         logger.log(buffer.put("1", key=(1, number), loss=number))
         logger.flush()
     logger.end()
     assert Reader(tmp_path).points("loss") == [(0, 1), (1, 2)]
+
+
+def test_what_mlflow_refuses_is_told_as_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = MemoryBuffer(CHANNELS)
+    logger = start(tmp_path, buffer, images=[])
+
+    def refuse(*arguments, **options):
+        raise mlflow.exceptions.MlflowException.invalid_parameter_value("no such tag")
+
+    logger.log(buffer.put("1"))
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "log_batch", refuse)
+        with pytest.raises(mlflow.exceptions.MlflowException, match="no such tag"):
+            logger.flush()
+    logger.end()
 
 
 def test_more_points_than_a_server_takes_in_one_call_are_all_drawn(tmp_path: Path) -> None:

@@ -97,7 +97,9 @@ def test_a_library_that_the_plugin_misses_is_not_taken_for_the_plugin(
     assert told.startswith(f"importing {place} failed inside it:\nTraceback ")
     assert "needy.py" in told
     assert "import no_such_library" in told
-    assert told.endswith("ModuleNotFoundError: No module named 'no_such_library'\n")
+    assert told.endswith(
+        "ModuleNotFoundError: No module named 'no_such_library' (needy.py:1, in <module>)\n"
+    )
 
 
 def test_a_neighbour_that_the_plugin_misses_is_not_taken_for_the_plugin(folder: Path) -> None:
@@ -105,7 +107,7 @@ def test_a_neighbour_that_the_plugin_misses_is_not_taken_for_the_plugin(folder: 
     write(folder / "shop" / "needy.py", "from shop.needy_too import x\n" + GOOD)
     told = problem("module", "shop.needy")
     assert told.startswith("importing shop.needy failed inside it:\nTraceback ")
-    assert told.endswith("No module named 'shop.needy_too'\n")
+    assert told.endswith("No module named 'shop.needy_too' (needy.py:1, in <module>)\n")
 
 
 MISTAKES = {

@@ -40,7 +40,9 @@ def test_synthetic_results_differ_from_each_other() -> None:
 def test_every_logger_is_measured_alone_and_then_all_together(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(
-        f'output_dir: {tmp_path}/run\nlogging: {{logger_modules: [csv, "null"]}}\n{CHANNELS}'
+        f"output_dir: {tmp_path}/run\n{CHANNELS}\nlogging:\n  logger_modules:\n"
+        "    - {module: csv, when: loss > 9, sample: 1/100, instances: 2, channels: [loss]}\n"
+        '    - "null"\n'
     )
     config = load(path)
     report = bench(config, check_modules(config), seconds=0.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from millpond_loggers.testing.pond import MemoryPond, Result
@@ -18,8 +19,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import pytest  # noqa: PLC0415
 
-    place = "millpond_loggers.testing.conformance"
-    pytest.register_assert_rewrite(place)
+    place = f"{__name__}.conformance"
+    if place not in sys.modules:  # Then its failing asserts show their values.
+        pytest.register_assert_rewrite(place)
     from millpond_loggers.testing.conformance import LoggerConformance  # noqa: PLC0415
 
     return LoggerConformance

@@ -11,6 +11,7 @@ import pytest
 
 from millpond_loggers.plugin import PluginError
 from millpond_loggers.testing import LoggerConformance
+from millpond_loggers.testing.points import POINTS
 
 GOOD = """
 from pathlib import Path
@@ -39,6 +40,38 @@ class Mine(BaseLogger):
 
 Logger = Mine
 """
+
+# Keeps results until there are five, then writes and frees them.
+KEEPER = GOOD.replace(
+    """    def log(self, item):
+        self.file.write(item["id"] + "\\n")
+""",
+    """        self.kept = []
+
+    keeps_slots = True
+
+    def log(self, item):
+        self.kept.append((item, self.buffer[item["result_ix"]]))
+        if len(self.kept) == 5:
+            self.write()
+
+    def write(self):
+        for item, _ in self.kept:
+            self.file.write(item["id"] + "\\n")
+            self.buffer.free(item["result_ix"], 1)
+        self.kept.clear()
+""",
+).replace("        self.file.close()", "        self.write()\n        self.file.close()")
+
+# Takes what came at once.
+MANY = GOOD.replace(
+    """    def log(self, item):
+        self.file.write(item["id"] + "\\n")
+""",
+    """    def log_many(self, items):
+        self.file.writelines(item["id"] + "\\n" for item in items)
+""",
+)
 
 # In place of a part of it: the mistake.
 MISTAKES = {
@@ -97,10 +130,10 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", list(sys.path))  # Loggers are put on it.
 
-    def write(mistake: str = "") -> Path:
+    def write(mistake: str = "", good: str = GOOD) -> Path:
         right, wrong = MISTAKES.get(mistake, ("", ""))
-        assert GOOD.count(right) or not right
-        (folder / "mine_logger.py").write_text(GOOD.replace(right, wrong) if right else GOOD)
+        assert right in good
+        (folder / "mine_logger.py").write_text(good.replace(right, wrong) if right else good)
         return tmp_path / "run"
 
     return write
@@ -136,6 +169,32 @@ def test_a_good_logger_passes(write: Any, name: str, arguments: tuple[Any, ...])
         # It has one file for all its processes, and no `recorded`.
         if "is_split" not in str(skipped) and "does not say" not in str(skipped):
             raise
+
+
+@pytest.mark.parametrize("good", [KEEPER, MANY], ids=["keeps slots", "takes batches"])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("test_results_are_recorded", ()),
+        ("test_an_empty_run_leaves_no_broken_file", ()),
+        ("test_many_results", ()),
+        ("test_what_is_released_survives_without_an_end", ()),
+        ("test_a_result_that_comes_again_is_recorded", ()),
+        ("test_an_error_on_the_way", ("after_log",)),
+        ("test_an_error_on_the_way", ("after_flush",)),
+        *(("test_killed_at", (point, 1)) for point in POINTS),
+        ("test_at_each_operation_on_files", ("failing",)),
+        ("test_torn_files", ()),
+    ],
+    ids=str,
+)
+def test_loggers_of_other_kinds_pass(
+    write: Any, good: str, name: str, arguments: tuple[Any, ...]
+) -> None:
+    assert good != GOOD
+    folder = write(good=good)
+    folder.mkdir()
+    getattr(Suite(), name)(folder, *arguments)
 
 
 @pytest.mark.parametrize(

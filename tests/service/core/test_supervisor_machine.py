@@ -1,8 +1,9 @@
 """Any order of events: the supervisor in a world whose parts do what they like.
 
 Loggers write their words also wrongly, late and after their death; renderers publish what they
-may not; the disk fails, loses, or does not answer; everybody comes and goes.  After each event
-the books of the world must agree.
+may not; the disk fails, loses, or does not answer; everybody comes and goes.  Some loggers are
+several processes, some want only a part, and some keep slots: those tell the truth about it.  After
+each event the books of the world must agree.
 """
 
 from __future__ import annotations
@@ -10,14 +11,11 @@ from __future__ import annotations
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from supervisor_books import DISK_ERRORS, HANG_S
-from supervisor_shell import DELAY_S_MAX
-from supervisor_teams import TeamSpec
-from supervisor_world import START_S, World
+from supervisor_books import DISK_ERRORS
+from supervisor_strategies import POISON, TEAMS
+from supervisor_world import World
 
 from millpond.core import events as on
-from millpond.core.logger_record import LoggerSpec
-from millpond.core.restart import RestartPolicy
 from millpond.core.slots import SlotRef
 
 SETTLING_ROUNDS = 500
@@ -42,45 +40,6 @@ def has_keepers(self: Moves) -> bool:
 
 def is_any(*phases: str):
     return lambda self: any(reader.phase in phases for reader in self.world.loggers)
-
-
-SPECS = st.builds(
-    LoggerSpec,
-    name=st.just("any"),
-    window_max=st.integers(1, 3),
-    start_s=st.just(START_S),
-    hang_s=st.just(HANG_S),
-    when_full=st.sampled_from(["block", "spill", "drop"]),
-    on_crash=st.sampled_from(["redeliver", "redeliver", "drop"]),
-    restart=st.builds(
-        RestartPolicy,
-        # Often many, for a result is blamed only by a logger that is started again.
-        intensity=st.sampled_from([0, 1, 3, 20]),
-        delay_s_max=st.just(DELAY_S_MAX),
-    ),
-)
-
-# What a team wants; it must not change its mind.
-WANTS = {
-    "all": lambda key: True,
-    "half": lambda key: key[1] % 2 == 0,
-    "few": lambda key: key[1] % 3 == 0,
-    "of one renderer": lambda key: key[0] % 2 == 0,
-    "nothing": lambda key: False,
-}
-
-TEAMS = st.builds(
-    TeamSpec,
-    SPECS,
-    recovered=st.lists(st.sampled_from([0, 0, 1, 5]), min_size=1, max_size=3),
-    wants=st.one_of(st.none(), st.sampled_from(sorted(WANTS)).map(WANTS.get)),
-    keeps_slots=st.sampled_from([False, False, True]),
-)
-
-# What becomes of loggers that work on results of such sequences.
-POISON = st.dictionaries(
-    st.integers(0, 3), st.sampled_from(["crash", "crash", "raise", "disk"]), max_size=2
-)
 
 
 class Moves(RuleBasedStateMachine):
@@ -392,7 +351,7 @@ class Moves(RuleBasedStateMachine):
 
     # Time and the end.
 
-    @rule(passed_s=st.sampled_from([None, None, 0.0, 0.05, 1.0, 5.0, 70.0]))
+    @rule(passed_s=st.sampled_from([None, None, 0.0, 0.05, 1.0, 5.0, 20.0, 70.0]))
     def time_passes(self, passed_s):
         self.world.wait(passed_s)
 

@@ -230,10 +230,10 @@ def test_one_that_logs_slowly_but_goes_on_is_not_taken_to_hang() -> None:
     pond = keeper(ONE, TWO, THREE)
     for count, one in enumerate([ONE, TWO, THREE], 1):
         pond.start(CSV, one)
-        pond.now_s += HANG_S - 1
-        assert pond.tell(TimePassed()) == []
+        while pond.supervisor.wake_at_s < count * 20:
+            assert pond.wake() == []
+        pond.now_s = count * 20.0
         pond.keep(CSV, *[ONE, TWO, THREE][:count])
-    assert pond.wake() == []
 
 
 def test_one_may_release_what_came_last_first_and_still_waits_for_more() -> None:
@@ -247,25 +247,24 @@ def test_one_may_release_what_came_last_first_and_still_waits_for_more() -> None
 
 
 def test_what_a_crash_interrupted_goes_one_by_one_to_one_that_releases_nothing() -> None:
-    pond = keeper(ONE, TWO, THREE)
+    pond = keeper(ONE, TWO, THREE, FOUR)
     pond.keep(CSV, ONE)
     pond.crash(CSV, TWO)
     pond.keep(CSV)
     assert pond.come_back(CSV) == [SendJobs(CSV, [ONE])]
     assert pond.keep(CSV, ONE) == [SendJobs(CSV, [TWO])]
-    assert publish(pond) == {}
     assert pond.keep(CSV, ONE, TWO) == [SendJobs(CSV, [THREE])]
-    assert pond.keep(CSV, ONE, TWO, THREE) == []
+    assert pond.release(CSV, ONE) == [delivered(CSV, ONE)]
+    assert pond.keep(CSV, TWO, THREE) == [SendJobs(CSV, [FOUR])]
     assert pond.supervisor.loggers[CSV].deliveries.blames[TWO.key].crashes == 1
 
 
 @pytest.mark.parametrize("number", [0, min(DISK_ERRORS)])
 def test_what_raised_is_tried_again_while_others_are_kept(number) -> None:
-    pond = keeper(ONE, TWO, THREE)
+    pond = keeper(ONE, TWO)
     pond.keep(CSV, ONE)
     raised = pond.tell(LoggerRaised(CSV, 1, 1, "OSError: no", number))
     assert bool(number) != (ReportRaised(CSV, TWO, "OSError: no", 0.1) in raised)
-    pond.keep(CSV, ONE, THREE)
     assert pond.wake() == [SendJobs(CSV, [TWO])]
 
 
@@ -298,5 +297,5 @@ def test_what_one_must_get_next_is_read_back_while_it_keeps_a_slot() -> None:
     assert pond.tell(LoggerReady(CSV)) == [ReportReady(CSV), replay((1, 2), token=0)]
     first = result(slot=1, generation=2, renderer=BEN)
     assert sent(pond.tell(ResultsReplayed(CSV, 0, [first], []))) == {CSV: [first]}
-    assert pond.keep(CSV, first) == [spill(ONE)]
+    assert pond.keep(CSV, first) == [spill(ONE, home=0)]
     assert pond.tell(ResultsKept(1)) == [replay((0, 2), token=0)]

@@ -49,7 +49,7 @@ threedb: ## 3DB's own scheduler and loggers with ours, in an environment of its 
 	$(THREEDB)/bin/python $(PIP_INSTALL) "typeguard<3" pandas tqdm pyzmq opencv-python-headless \
 	  pytest pytest-asyncio hypothesis --editable .
 	$(THREEDB)/bin/python -m pytest tests/threedb tests/service/compat \
-	  tests/loggers/test_torch_results.py tests/loggers/test_threedb_loggers.py
+	  tests/loggers/process/test_torch_results.py tests/loggers/process/test_threedb_loggers.py
 
 bridges: ## The MLflow and W&B loggers and 3DB's dashboard, in an environment of their own
 	$(PYTHON) -m venv $(BRIDGES)

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from millpond_loggers import encoders
-from millpond_loggers.pixels import to_bytes
+from millpond_loggers.images import encoders
+from millpond_loggers.images.pixels import to_bytes
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SIZES = (256, 512)

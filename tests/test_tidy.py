@@ -40,9 +40,6 @@ WITHOUT_OWN_TEST = {
     "service/millpond/__main__.py",
     "service/millpond/core/commands.py",
     "service/millpond/core/events.py",
-    "service/millpond/config/__init__.py",
-    "service/millpond/core/__init__.py",
-    "loggers/millpond_loggers/__init__.py",
 }
 
 
@@ -152,7 +149,8 @@ def test_tasks_live_in_a_group(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
 def test_every_source_file_has_a_test_file(path: Path) -> None:
-    if relative(path) in WITHOUT_OWN_TEST:
+    is_empty = len(tree(path).body) == 1  # Only its docstring.
+    if is_empty or relative(path) in WITHOUT_OWN_TEST:
         return
     root = SERVICE if SERVICE in path.parents else LOGGERS
     folder = "service" if root is SERVICE else "loggers"

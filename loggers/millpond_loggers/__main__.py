@@ -18,13 +18,13 @@ import orjson
 from millpond.core.layout import channels_from_json, plan
 from millpond.core.wire import SETUP_BYTES_MAX, Frame, FrameReader, Kind
 from millpond.errors import ConfigError
-from millpond_loggers.confine import confine, keep_private
-from millpond_loggers.diagnostics import show_diagnostics
-from millpond_loggers.logger_setup import make_logger
 from millpond_loggers.plugin import PluginError, load
-from millpond_loggers.problem import describe
-from millpond_loggers.runner import READ_BYTES, Runner
-from millpond_loggers.status import Status
+from millpond_loggers.process.confine import confine, keep_private
+from millpond_loggers.process.diagnostics import show_diagnostics
+from millpond_loggers.process.logger_setup import make_logger
+from millpond_loggers.process.problem import describe
+from millpond_loggers.process.runner import READ_BYTES, Runner
+from millpond_loggers.process.status import Status
 
 
 def main(arguments: list[str]) -> int:

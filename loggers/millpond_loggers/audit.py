@@ -35,9 +35,9 @@ from pydantic import BaseModel
 
 from millpond.core.layout import channels_from_json
 from millpond.errors import ConfigError
-from millpond_loggers.names import open_beneath, open_folder
+from millpond_loggers.files.names import open_beneath, open_folder
+from millpond_loggers.files.parts import instance_name
 from millpond_loggers.options import check_options
-from millpond_loggers.parts import instance_name
 from millpond_loggers.plugin import PluginError, load
 
 Channels = Mapping[str, tuple[tuple[int, ...], str]]

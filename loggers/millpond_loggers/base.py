@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Protocol
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from millpond_loggers.diagnostics import diagnostics_of
 from millpond_loggers.options import check_options
+from millpond_loggers.process.diagnostics import diagnostics_of
 
 
 class Options(BaseModel):

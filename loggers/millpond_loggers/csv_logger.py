@@ -24,10 +24,10 @@ from pydantic import Field
 
 from millpond_loggers.audit import Channels, open_to_read
 from millpond_loggers.base import BaseLogger, Options, ResultBuffer
+from millpond_loggers.files.parts import instance_name
+from millpond_loggers.files.row_file import RowFile
 from millpond_loggers.json_logger import to_json
 from millpond_loggers.options import FileName
-from millpond_loggers.parts import instance_name
-from millpond_loggers.row_file import RowFile
 
 FILE_NAME: Final = "details.csv"
 # A bound against renderers that put data into the names of their arguments; each new name

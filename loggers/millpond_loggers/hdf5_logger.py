@@ -20,16 +20,16 @@ from pydantic import Field
 from millpond.config.section import ByteCount
 from millpond_loggers.audit import Channels
 from millpond_loggers.base import BaseLogger, ResultBuffer
-from millpond_loggers.item_json import ARGUMENTS, item_json, plain_text
-from millpond_loggers.journal import Record
-from millpond_loggers.names import write_all
-from millpond_loggers.options import FileName
-from millpond_loggers.part_options import (
+from millpond_loggers.files.item_json import ARGUMENTS, item_json, plain_text
+from millpond_loggers.files.journal import Record
+from millpond_loggers.files.names import write_all
+from millpond_loggers.files.part_options import (
     PART_BYTES_MAX,
     PartOptions,
     count_recorded,
     open_parts,
 )
+from millpond_loggers.options import FileName
 
 TEXTS: Final = ("id", ARGUMENTS, "fields")
 # Datasets are stored in blocks of whole rows, which are compressed and read as one: about so many

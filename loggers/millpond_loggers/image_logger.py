@@ -36,9 +36,10 @@ from pydantic import BeforeValidator, Field, model_validator
 from millpond.errors import ConfigError
 from millpond_loggers.audit import Channels
 from millpond_loggers.base import BaseLogger, Options, ResultBuffer
-from millpond_loggers.encoders import COMPRESS_LEVEL, QUALITY
-from millpond_loggers.id_folder import DIGITS_MAX, IdFolder, subfolder
-from millpond_loggers.image_encoding import (
+from millpond_loggers.files.id_folder import DIGITS_MAX, IdFolder, subfolder
+from millpond_loggers.files.names import file_name
+from millpond_loggers.images.encoders import COMPRESS_LEVEL, QUALITY
+from millpond_loggers.images.image_encoding import (
     EXTENSIONS,
     Encode,
     Encoding,
@@ -46,7 +47,6 @@ from millpond_loggers.image_encoding import (
     is_image,
     plan_encoding,
 )
-from millpond_loggers.names import file_name
 
 FOLDER_NAME: Final = "images"
 OTHERS: Final = "*"

@@ -29,10 +29,10 @@ from pydantic import Field
 from millpond.errors import ConfigError
 from millpond_loggers.audit import Channels, open_to_read
 from millpond_loggers.base import BaseLogger, Options, ResultBuffer
-from millpond_loggers.names import open_folder, remove_leftovers, write_atomically
+from millpond_loggers.files.names import open_folder, remove_leftovers, write_atomically
+from millpond_loggers.files.parts import instance_name
+from millpond_loggers.files.row_file import RowFile
 from millpond_loggers.options import FileName
-from millpond_loggers.parts import instance_name
-from millpond_loggers.row_file import RowFile
 
 FILE_NAME: Final = "details.log"
 CLASS_MAPS_NAME: Final = "class_maps.json"

@@ -21,14 +21,14 @@ from typing import Any, ClassVar, Final
 from pydantic import Field
 
 from millpond_loggers.base import BaseLogger, ResultBuffer
-from millpond_loggers.curve import Curve, Place, Row, Standing
 from millpond_loggers.extras import require
-from millpond_loggers.live_points import LiveOptions
-from millpond_loggers.locked_file import open_locked
-from millpond_loggers.names import open_folder, remove_leftovers, temporary_name
-from millpond_loggers.parts import instance_name
-from millpond_loggers.run_identity import run_identity
-from millpond_loggers.running_accuracy import group_name
+from millpond_loggers.files.locked_file import open_locked
+from millpond_loggers.files.names import open_folder, remove_leftovers, temporary_name
+from millpond_loggers.files.parts import instance_name
+from millpond_loggers.points.curve import Curve, Place, Row, Standing
+from millpond_loggers.points.live_points import LiveOptions
+from millpond_loggers.points.run_identity import run_identity
+from millpond_loggers.points.running_accuracy import group_name
 
 FOLDER_NAME: Final = "mlflow"
 DATABASE_NAME: Final = "mlflow.db"

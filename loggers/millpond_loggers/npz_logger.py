@@ -21,10 +21,10 @@ from pydantic import Field
 
 from millpond_loggers.audit import Channels
 from millpond_loggers.base import BaseLogger, Options, ResultBuffer
-from millpond_loggers.encoders import encode_npy
-from millpond_loggers.id_folder import DIGITS_MAX, IdFolder, subfolder
-from millpond_loggers.item_json import item_json
-from millpond_loggers.names import file_name
+from millpond_loggers.files.id_folder import DIGITS_MAX, IdFolder, subfolder
+from millpond_loggers.files.item_json import item_json
+from millpond_loggers.files.names import file_name
+from millpond_loggers.images.encoders import encode_npy
 from millpond_loggers.options import FileName
 
 SUFFIX: Final = ".npz"

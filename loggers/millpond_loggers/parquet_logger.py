@@ -20,15 +20,15 @@ from pydantic import Field
 
 from millpond_loggers.audit import Channels
 from millpond_loggers.base import BaseLogger, ResultBuffer
-from millpond_loggers.channel_png import plan_images
-from millpond_loggers.columns import channel_column
-from millpond_loggers.item_json import item_json, plain_text
-from millpond_loggers.journal import Record
-from millpond_loggers.names import write_all
+from millpond_loggers.files.columns import channel_column
+from millpond_loggers.files.item_json import item_json, plain_text
+from millpond_loggers.files.journal import Record
+from millpond_loggers.files.names import write_all
+from millpond_loggers.files.parquet_table import kinds_of, make_table
+from millpond_loggers.files.part_folder import last_part
+from millpond_loggers.files.part_options import PartOptions, count_recorded, names_of, open_parts
+from millpond_loggers.images.channel_png import plan_images
 from millpond_loggers.options import FileName
-from millpond_loggers.parquet_table import kinds_of, make_table
-from millpond_loggers.part_folder import last_part
-from millpond_loggers.part_options import PartOptions, count_recorded, names_of, open_parts
 
 # A bound against renderers that put data into the names of their arguments.
 COLUMN_COUNT_MAX: Final = 4096

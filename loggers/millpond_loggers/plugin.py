@@ -15,7 +15,7 @@ import orjson
 from millpond.errors import ConfigError
 from millpond_loggers.extras import require_all
 from millpond_loggers.options import check_options
-from millpond_loggers.problem import describe
+from millpond_loggers.process.problem import describe
 
 EXIT_MODULE: Final = 1
 EXIT_OPTIONS: Final = 2

@@ -16,12 +16,12 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from millpond_loggers.base import BaseLogger, ResultBuffer
-from millpond_loggers.curve import Curve
-from millpond_loggers.event_files import EventFiles
-from millpond_loggers.live_points import LiveOptions
-from millpond_loggers.names import open_folder
+from millpond_loggers.files.names import open_folder
+from millpond_loggers.files.parts import instance_name
 from millpond_loggers.options import FileName
-from millpond_loggers.parts import instance_name
+from millpond_loggers.points.curve import Curve
+from millpond_loggers.points.event_files import EventFiles
+from millpond_loggers.points.live_points import LiveOptions
 
 
 class TensorBoardOptions(LiveOptions):

@@ -29,21 +29,20 @@ from pydantic import Field
 from millpond.errors import ConfigError
 from millpond_loggers.audit import Channels
 from millpond_loggers.base import BaseLogger, Options, ResultBuffer
-from millpond_loggers.item_json import plain_text
-from millpond_loggers.locked_file import lock
-from millpond_loggers.names import file_name, open_beneath, open_folder, remove_leftovers
-from millpond_loggers.options import FileName
-from millpond_loggers.parts import instance_name
-from millpond_loggers.pixels import Array, image_layout, to_bytes
-from millpond_loggers.row_file import RowFile
-from millpond_loggers.video_frames import (
+from millpond_loggers.files.item_json import plain_text
+from millpond_loggers.files.locked_file import lock
+from millpond_loggers.files.names import file_name, open_beneath, open_folder, remove_leftovers
+from millpond_loggers.files.parts import instance_name
+from millpond_loggers.files.row_file import RowFile
+from millpond_loggers.images.pixels import Array, image_layout, to_bytes
+from millpond_loggers.images.video_frames import (
     Frame,
     files_of_all_instances,
     group_name,
     names_in,
     read_frames,
 )
-from millpond_loggers.video_part import (
+from millpond_loggers.images.video_part import (
     CRF_MAX,
     RAW_SUFFIX,
     SUFFIX,
@@ -54,6 +53,7 @@ from millpond_loggers.video_part import (
     frames_in,
     raw_name,
 )
+from millpond_loggers.options import FileName
 
 # As many keys as `RowFile` can know, and more: what it would drop must not become a frame.
 KEYS_KEPT: Final = 16_384

@@ -21,13 +21,13 @@ from typing import Any, ClassVar, Final, Literal
 from pydantic import Field
 
 from millpond_loggers.base import BaseLogger, ResultBuffer
-from millpond_loggers.curve import Curve, Place, Row, Standing
 from millpond_loggers.extras import require
-from millpond_loggers.live_points import LiveOptions
-from millpond_loggers.names import open_folder
-from millpond_loggers.parts import instance_name
-from millpond_loggers.run_identity import run_identity
-from millpond_loggers.wandb_file import WandbFile
+from millpond_loggers.files.names import open_folder
+from millpond_loggers.files.parts import instance_name
+from millpond_loggers.points.curve import Curve, Place, Row, Standing
+from millpond_loggers.points.live_points import LiveOptions
+from millpond_loggers.points.run_identity import run_identity
+from millpond_loggers.points.wandb_file import WandbFile
 
 log = logging.getLogger(__name__)
 

@@ -26,18 +26,18 @@ from pydantic import Field
 from millpond.config.section import ByteCount
 from millpond_loggers.audit import Channels
 from millpond_loggers.base import BaseLogger, ResultBuffer
-from millpond_loggers.channel_png import plan_images
-from millpond_loggers.encoders import encode_npy
-from millpond_loggers.item_json import item_json, plain_text
-from millpond_loggers.journal import Record
-from millpond_loggers.names import file_name, write_all
-from millpond_loggers.options import FileName
-from millpond_loggers.part_options import (
+from millpond_loggers.files.item_json import item_json, plain_text
+from millpond_loggers.files.journal import Record
+from millpond_loggers.files.names import file_name, write_all
+from millpond_loggers.files.part_options import (
     PART_BYTES_MAX,
     PartOptions,
     count_recorded,
     open_parts,
 )
+from millpond_loggers.images.channel_png import plan_images
+from millpond_loggers.images.encoders import encode_npy
+from millpond_loggers.options import FileName
 
 # Tar files are made of such blocks, and end with two that are empty.
 BLOCK_BYTES: Final = 512

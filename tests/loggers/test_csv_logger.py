@@ -298,7 +298,7 @@ def test_a_file_that_is_a_path_is_refused(tmp_path: Path) -> None:
 KILLED_WHILE_WIDENING = """
 import os, sys
 from loggers.memory_buffer import MemoryBuffer
-from millpond_loggers import names
+from millpond_loggers.files import names
 from millpond_loggers.csv_logger import Logger
 buffer = MemoryBuffer({"x": ((), "int8")})
 logger = Logger(sys.argv[1], buffer, {})

@@ -14,9 +14,9 @@ from loggers.memory_buffer import MemoryBuffer
 from PIL import Image
 
 from millpond.errors import ConfigError
-from millpond_loggers.id_folder import subfolder
+from millpond_loggers.files.id_folder import subfolder
+from millpond_loggers.files.names import file_name
 from millpond_loggers.image_logger import ImageLogger, ImageOptions, Logger
-from millpond_loggers.names import file_name
 
 RANDOM = np.random.default_rng(0)
 FORMATS = {".jpg": "JPEG"}
@@ -309,7 +309,7 @@ def test_what_goes_wrong_in_a_thread_is_raised_and_holds_no_array(
     logger, buffer = start(tmp_path, {"rgb": ((3, 64, 64), "uint8")}, threads=2)
     item = buffer.put("1")
     with monkeypatch.context() as patch:
-        patch.setattr("millpond_loggers.image_encoding.encode_png", lambda *_, **__: 1 / 0)
+        patch.setattr("millpond_loggers.images.image_encoding.encode_png", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             logger.log_many([item])
     assert buffer.kept_count() == 0

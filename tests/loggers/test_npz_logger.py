@@ -12,8 +12,8 @@ from docs.page import blocks
 
 from millpond.errors import ConfigError
 from millpond.testing import MemoryPond
-from millpond_loggers.id_folder import subfolder
-from millpond_loggers.names import file_name
+from millpond_loggers.files.id_folder import subfolder
+from millpond_loggers.files.names import file_name
 from millpond_loggers.npz_logger import Logger
 
 PAGE = Path(__file__).parents[2] / "docs" / "loggers" / "npz.md"

@@ -8,8 +8,8 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 from millpond.errors import ConfigError
 from millpond_loggers.base import Options
 from millpond_loggers.csv_logger import CSVOptions
+from millpond_loggers.files.names import NAME_BYTES_MAX, temporary_name
 from millpond_loggers.image_logger import ImageOptions
-from millpond_loggers.names import NAME_BYTES_MAX, temporary_name
 from millpond_loggers.options import FILE_NAME_BYTES_MAX, FileName, check_options
 
 

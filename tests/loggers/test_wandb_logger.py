@@ -15,7 +15,7 @@ import pytest
 from loggers.memory_buffer import MemoryBuffer
 
 from millpond.errors import ConfigError
-from millpond_loggers.wandb_file import WandbFile
+from millpond_loggers.points.wandb_file import WandbFile
 from millpond_loggers.wandb_logger import Logger
 
 wandb = pytest.importorskip("wandb", reason="wandb is not installed (make bridges)")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Final
 
-from millpond_loggers.logger_setup import METHODS
+from millpond_loggers.process.logger_setup import METHODS
 
 POINTS: Final = (
     "after_ready",

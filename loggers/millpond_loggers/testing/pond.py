@@ -26,8 +26,8 @@ from millpond.core.wire import SETUP_BYTES_MAX, FrameReader, Kind, pack
 from millpond.errors import InvalidResult
 from millpond.mapped_arrays import map_arrays
 from millpond.segment import Segment
-from millpond_loggers.logger_setup import make_logger
-from millpond_loggers.runner import Runner
+from millpond_loggers.process.logger_setup import make_logger
+from millpond_loggers.process.runner import Runner
 from millpond_loggers.testing.abandoned import abandon_files
 from millpond_loggers.testing.points import Watch, WatchedWords, watch_logger
 

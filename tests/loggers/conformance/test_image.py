@@ -6,7 +6,7 @@ from typing import ClassVar
 from PIL import Image
 
 from millpond.testing import LoggerConformance
-from millpond_loggers.names import file_name
+from millpond_loggers.files.names import file_name
 
 
 class TestImage(LoggerConformance):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from loggers.conformance.curve_conformance import CurveConformance
 
-from millpond_loggers.wandb_file import WandbFile
+from millpond_loggers.points.wandb_file import WandbFile
 
 wandb = pytest.importorskip("wandb", reason="wandb is not installed (make bridges)")
 pytestmark = pytest.mark.filterwarnings("default")  # W&B's own are not ours to mend.

@@ -10,7 +10,7 @@ import pytest
 from millpond.errors import ConfigError, InvalidResult
 from millpond_loggers.base import BaseLogger, Options
 from millpond_loggers.csv_logger import CSVLogger
-from millpond_loggers.shared_results import KeptArrayError
+from millpond_loggers.process.shared_results import KeptArrayError
 from millpond_loggers.testing import MemoryPond
 from millpond_loggers.testing.points import POINTS
 

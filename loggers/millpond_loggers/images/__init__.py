@@ -1,0 +1,1 @@
+"""Pictures and videos: which arrays they are, and how they are encoded."""

@@ -1,0 +1,1 @@
+"""What is drawn of results over time, in TensorBoard and the like."""

@@ -1,0 +1,1 @@
+"""What runs in a logger process: it feeds the logger, releases results, tells the daemon."""

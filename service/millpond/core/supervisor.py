@@ -267,6 +267,9 @@ class Supervisor:
         if starving and self.slots.free_count:
             commands += disk.replay()[0]
             reserve = disk.reserve
+            if not self.is_stopping and (short := self.renderers.shortage(reserve)):
+                # What is read back next keeps more free slots than was known before.
+                commands += disk.make_room(short, 0, 0, now_s)
         if self.is_stopping:
             return commands
         return commands + [

@@ -5,6 +5,7 @@ from supervisor_pond import (
     ANN,
     BEN,
     CSV,
+    DROP,
     IMAGE,
     JSON,
     ONE,
@@ -24,6 +25,7 @@ from millpond.core.commands import (
     CloseLogger,
     EndRenderer,
     Finish,
+    GrantSlots,
     KillLogger,
     RecordFiltered,
     ReportRaised,
@@ -299,3 +301,15 @@ def test_what_one_must_get_next_is_read_back_while_it_keeps_a_slot() -> None:
     assert sent(pond.tell(ResultsReplayed(CSV, 0, [first], []))) == {CSV: [first]}
     assert pond.keep(CSV, first) == [spill(ONE, home=0)]
     assert pond.tell(ResultsKept(1)) == [replay((0, 2), token=0)]
+
+
+def test_a_renderer_gets_its_slot_besides_what_is_read_back() -> None:
+    pond = Pond(slots=4, loggers=2, policies=[DROP, {}], recovered=[2, 0]).ready(JSON)
+    pond.tell(RendererJoined(ANN, 9))
+    results = [result(slot=slot, sequence=slot + 1) for slot in range(4)]
+    for one in results:
+        pond.tell(ResultsPublished(ANN, [one]))
+        pond.tell(SlotWanted(ANN))
+    pond.tell(LoggerReady(CSV))
+    commands = pond.release(JSON, *results)
+    assert any(isinstance(command, GrantSlots) for command in commands), commands

@@ -124,15 +124,23 @@ class Reader:
         is_suspended = self.suspended_until_s is not None and self.spec.on_crash == "redeliver"
         return is_suspended or self.spec.when_full == "spill"
 
-    def may_spill(self, now_s: float, *, is_disk_stuck: bool) -> bool:
-        """The same, or it has not caught up yet: then they wait only if the disk does not go on."""
-        is_resting = now_s < self.spill_rests_until_s
-        catches_up = self.is_on_disk and not (is_resting or is_disk_stuck)
+    def may_spill(self, now_s: float, *, is_disk_stuck: bool, is_sure: bool = False) -> bool:
+        """The same, or it has not caught up yet: then they wait only if the disk does not go on.
+
+        Args:
+            now_s: The present moment.
+            is_disk_stuck: It did not answer.
+            is_sure: Whether it must have noticed what is due again by now.
+        """
+        # What is tried again later is in nobody's way.
+        is_behind = any(
+            item.raises == 0 or (not is_sure and item.due_s <= now_s) for item in self.at(*ON_DISK)
+        )
+        catches_up = is_behind and self.is_disk_willing(now_s, is_disk_stuck=is_disk_stuck)
         return catches_up or self.spills(now_s)
 
-    @property
-    def is_on_disk(self) -> bool:
-        return any(self.at(*ON_DISK))
+    def is_disk_willing(self, now_s: float, *, is_disk_stuck: bool) -> bool:
+        return now_s >= self.spill_rests_until_s and not is_disk_stuck
 
     @property
     def may_starve(self) -> bool:

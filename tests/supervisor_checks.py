@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor_books import Disk, Key, Reader, Task, Writer
+from supervisor_books import Disk, Item, Key, Reader, Task, Writer
 from supervisor_teams import Team
 
 from millpond.core import events as on
@@ -75,17 +75,23 @@ class Checks:
     def is_to_be_had(self, slot: int) -> bool:
         """Whether nobody holds it but loggers that must give it; some may have done so already."""
         return slot not in self.taken_slots() and all(
-            item.place == "leaving" or (item.place == "waits" and self.gives(reader))
+            item.place == "leaving" or (item.place == "waits" and self.gives(reader, item))
             for reader in self.loggers
             for held, item in reader.holders()
             if held == slot
         )
 
-    def gives(self, reader: Reader) -> bool:
-        return reader.drops or self.may_spill(reader)
+    def gives(self, reader: Reader, item: Item) -> bool:
+        return reader.drops or self.may_spill(reader, is_sure=True) or self.rests(reader, item)
 
-    def may_spill(self, reader: Reader) -> bool:
-        return reader.may_spill(self.now_s, is_disk_stuck=self.disk.is_stuck)
+    def rests(self, reader: Reader, item: Item) -> bool:
+        """Whether it is tried again later, and need not lie in a slot until then."""
+        is_willing = reader.is_disk_willing(self.now_s, is_disk_stuck=self.disk.is_stuck)
+        return item.due_s > self.now_s and is_willing
+
+    def may_spill(self, reader: Reader, *, is_sure: bool = False) -> bool:
+        is_stuck = self.disk.is_stuck
+        return reader.may_spill(self.now_s, is_disk_stuck=is_stuck, is_sure=is_sure)
 
     def places_of(self, slot: int) -> set[str]:
         return {item.place for r in self.loggers for held, item in r.holders() if held == slot}

@@ -196,8 +196,9 @@ class Shell(Checks):
         reader = self.loggers[logger]
         assert 0 < len(results) <= max(1, BATCH_BYTES // self.slot_bytes)
         is_needed = self.is_awaited() or self.is_low()
-        is_allowed = self.may_spill(reader) and not self.disk.is_stuck
-        if not (is_needed and is_allowed and all(self.is_to_be_had(one.slot) for one in results)):
+        is_allowed = self.may_spill(reader) or all(reader.open[one.key].raises for one in results)
+        is_allowed = is_allowed and not self.disk.is_stuck
+        if not (is_needed and is_allowed and all(map(self.may_be_had, results))):
             assert reader.spec.on_crash == "redeliver"
             self.is_giving_up = True
         for result in results:
@@ -206,6 +207,16 @@ class Shell(Checks):
             assert item.ref == SlotRef(result.slot, result.generation)
             item.place, item.token = "leaving", token
         self.disk.ask(Task("spill", logger, token, keys_of(results), home), self.now_s)
+
+    def may_be_had(self, result: Result) -> bool:
+        """Whether its slot comes free by this, as far as is known here."""
+        return result.slot not in self.taken_slots() and all(
+            item.place == "leaving"
+            or (item.place == "waits" and (reader.drops or item.raises or self.may_spill(reader)))
+            for reader in self.loggers
+            for held, item in reader.holders()
+            if held == result.slot
+        )
 
     def is_about_what_failed(self, command: do.Command) -> bool:
         return (

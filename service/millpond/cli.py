@@ -87,6 +87,7 @@ def run(
 def check(config: ConfigArgument, overrides: SetOption = []) -> None:  # noqa: B006
     """Say whether a configuration can be run here; start nothing that stays."""
     from millpond.config.load import load  # noqa: PLC0415
+    from millpond.filters import check_channels  # noqa: PLC0415
     from millpond.logger_check import check_loggers  # noqa: PLC0415
     from millpond.machine_check import check_machine  # noqa: PLC0415
     from millpond.module_search import check_modules, logger_search_path  # noqa: PLC0415
@@ -96,6 +97,8 @@ def check(config: ConfigArgument, overrides: SetOption = []) -> None:  # noqa: B
         search_path = logger_search_path(config)
         modules = check_modules(loaded, search_path=search_path)
         check_machine(loaded)
+        if loaded.buffer.declared is not None:
+            check_channels(loaded, loaded.buffer.declared)
         check_loggers(loaded, modules)
     except ConfigError as error:
         fail(str(error), EXIT_CONFIG)
@@ -181,7 +184,7 @@ def bench(
 
 
 def status_text(now: dict[str, Any]) -> str:
-    """A status for people: a head line, then a line for each logger."""
+    """A status for people: a head line, then a line for each logger, and for its processes."""
     slots = now["slots"]
     lines = [
         f"{now['name']}: {now['state']}, pid {now['pid']}, up {now['uptime_s']:.0f} s, "
@@ -189,17 +192,23 @@ def status_text(now: dict[str, Any]) -> str:
         f"renderers: {len(now['renderers'])}"
     ]
     for name, row in now["loggers"].items():
-        lag = row["queued"] + row["in_window"]
-        several = len(row.get("processes", ()))
-        processes = f" ({several} processes)" if several else ""
-        filtered = f"{row['filtered']} filtered, " if row["filtered"] else ""
-        error = f", last error: {row['last_error']}" if row["last_error"] else ""
-        state = f"{row['state']}, cannot write" if row["is_suspended"] else row["state"]
-        lines.append(
-            f"  {name}{processes}: {state}, {row['delivered']} delivered, {filtered}{lag} waiting, "
-            f"{row['spilled']} on the disk, {row['dead']} dead, {row['restarts']} restarts{error}"
-        )
+        lines.append(f"  {name}: {_row_text(row)}")
+        for number, process in enumerate(row.get("processes", ()), 1):
+            lines.append(f"    {name}/{number}: {_row_text(process)}")
     return "\n".join(lines)
+
+
+def _row_text(row: dict[str, Any]) -> str:
+    """The numbers of a logger, or of one of its processes."""
+    lag = row["queued"] + row["in_window"]
+    count = row.get("filtered", 0)  # A process gets nothing that is filtered.
+    filtered = f"{count} filtered, " if count else ""
+    error = f", last error: {row['last_error']}" if row["last_error"] else ""
+    state = f"{row['state']}, cannot write" if row["is_suspended"] else row["state"]
+    return (
+        f"{state}, {row['delivered']} delivered, {filtered}{lag} waiting, "
+        f"{row['spilled']} on the disk, {row['dead']} dead, {row['restarts']} restarts{error}"
+    )
 
 
 @app.callback()

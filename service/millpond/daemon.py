@@ -145,14 +145,9 @@ class Daemon:
         slot_count = config.buffer.slot_count(plan(channels, 1).slot_bytes)
         layout = plan(channels, slot_count)
         check_memory(config, channels)
-        check_channels(config, layout)
+        check_channels(config, channels)
         processes = config.processes
         segment = Segment(layout, len(processes))
-        try:
-            filters = make_filters(config, layout, segment.slot)
-        except ConfigError:
-            segment.close()
-            raise
         self._segment, self._layout = segment, layout
         setups = [
             make_setup(config, index, self._modules[process.team], layout, self._experiment)
@@ -165,7 +160,7 @@ class Daemon:
             slot_bytes=layout.slot_bytes,
             loggers=[make_spec(process, slot_count) for process in processes],
             teams=[process.team for process in processes],
-            filters=filters,
+            filters=make_filters(config, layout, segment.slot),
             drain_s=config.service.drain_s,
             keep_s=config.disk.deadline_s,
             recovered=share_out(processes, self._storage.open(segment)),

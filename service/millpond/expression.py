@@ -6,7 +6,7 @@ It is read by Python's parser and walked by this file; nothing of it is ever exe
     render_args.zoom              also render_args["camera.zoom"]
     id  environment  model        what the renderer sent along; item["split"] for anything else
     1  2.5  "text"  True  None    values; lists of them
-    and or not  == != < <= > >=  in  not in  is  + - * / // %
+    and or not  == != < <= > >=  in  not in  + - * / // %;  is with None, True and False
     abs() min() max() isnan() isfinite()
 """
 
@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 CHARACTERS_MAX: Final = 1000  # Python's parser is recursive.
+DEPTH_MAX: Final = 60  # And so are we, with some frames for each level, on any stack.
 ITEM_NAMES: Final = ("id", "environment", "model")
 CONSTANTS: Final[Mapping[str, Any]] = {"true": True, "false": False, "null": None}  # As in YAML.
 FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
@@ -28,6 +29,7 @@ FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "isnan": math.isnan,
     "isfinite": math.isfinite,
 }
+_OF_SEVERAL: Final = ("min", "max")  # The others are of one.
 _ARITHMETIC: Final[Mapping[type[ast.operator], Callable[[Any, Any], Any]]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -114,6 +116,8 @@ def parse(text: str) -> Expression:
         hint = "; equal is written ==" if "=" in text and "==" not in text else ""
         said = error.msg if isinstance(error, SyntaxError) else str(error)
         raise ValueError(f"{text!r} cannot be read: {said}{at}{hint}") from None
+    if _depth(tree.body) > DEPTH_MAX:
+        raise ValueError(f"it is nested more than {DEPTH_MAX} levels deep")
     reader = _Reader()
     term = reader.term(tree.body)
     return Expression(text, reader.channels, term)
@@ -148,6 +152,9 @@ class _Reader:
             case ast.Compare(left, signs, parts) if all(type(s) in _COMPARISONS for s in signs):
                 return self._comparison(left, signs, parts)
             case ast.Call(ast.Name(name), parts, []) if name in FUNCTIONS:
+                if len(parts) < 2 if name in _OF_SEVERAL else len(parts) != 1:
+                    count = "two values or more" if name in _OF_SEVERAL else "one value"
+                    raise ValueError(f"{ast.unparse(node)!r}: {name} is of {count}")
                 function, terms = FUNCTIONS[name], [self.term(part) for part in parts]
                 return lambda values: function(*[term(values) for term in terms])
         raise ValueError(self._refused(node))
@@ -186,6 +193,13 @@ class _Reader:
         return lambda values: compute(_number(first(values)), _number(second(values)))
 
     def _comparison(self, left: ast.expr, signs: list[ast.cmpop], parts: list[ast.expr]) -> _Term:
+        for sign, part in zip(signs, parts, strict=True):
+            if isinstance(sign, ast.Is | ast.IsNot) and not _is_singular(part):
+                # Two equal numbers are the same object only now and then.
+                equal = "==" if isinstance(sign, ast.Is) else "!="
+                raise ValueError(
+                    f"'is' asks for None, True or False; write {equal} {ast.unparse(part)}"
+                )
         terms = [self.term(part) for part in (left, *parts)]
         compares = [_COMPARISONS[type(sign)] for sign in signs]
 
@@ -205,6 +219,25 @@ class _Reader:
         if isinstance(node, ast.Call):
             return f"{part!r}: the functions are {', '.join(FUNCTIONS)}"
         return f"{part!r} is not possible here; see docs/filters.md for what is"
+
+
+def _depth(node: ast.expr) -> int:
+    """How deep its parts lie in each other."""
+    depth = 0
+    level: list[ast.AST] = [node]
+    while level:
+        depth += 1
+        level = [inner for one in level for inner in ast.iter_child_nodes(one)]
+    return depth
+
+
+def _is_singular(node: ast.expr) -> bool:
+    match node:
+        case ast.Constant(None | True | False):
+            return True
+        case ast.Name(name):
+            return name in CONSTANTS
+    return False
 
 
 def _argument(name: str) -> _Term:

@@ -7,7 +7,7 @@ wanted: rather a file too many than a failure that nobody sees.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -18,7 +18,7 @@ from millpond.config.errors import nearest
 from millpond.config.loggers import LoggerConfig
 from millpond.config.model import Config
 from millpond.core.deliveries import Result
-from millpond.core.layout import Layout
+from millpond.core.layout import Channel, Layout
 from millpond.core.wire import HEADER_BYTES
 from millpond.expression import Expression, UndecidedError, parse
 
@@ -36,34 +36,34 @@ def make_filters(
         config: The configuration.
         layout: Where the channels lie.
         slot_memory: The bytes of a slot, from its first to its last channel.
-
-    Raises:
-        ConfigError: A condition names what is no channel with a single number.
     """
     places = {
         channel.name: (np.dtype(channel.dtype), offset)
         for channel, offset in zip(layout.channels, layout.offsets, strict=True)
-        if math.prod(channel.shape) == 1
     }
     present = _Present(places, slot_memory)
     filters: dict[int, Callable[[Result], bool]] = {}
     for index, logger in enumerate(config.loggers):
         if logger.when is not None or logger.sample > 1:
             expression = None if logger.when is None else parse(logger.when)
-            if expression is not None:
-                _check_names(config, index, expression, layout)
             filters[index] = _Filter(logger, expression, present).wants
     return filters
 
 
-def check_channels(config: Config, layout: Layout) -> None:
-    """See whether the channels that loggers are restricted to are there.
+def check_channels(config: Config, channels: Sequence[Channel]) -> None:
+    """See whether the channels that loggers are restricted to, or ask about, are there.
+
+    Args:
+        config: The configuration.
+        channels: Its own, or those of the first renderer.
 
     Raises:
-        ConfigError: One is not.
+        ConfigError: One is not, or a condition is about one with more than a single number.
     """
-    known = [channel.name for channel in layout.channels]
+    known = [channel.name for channel in channels]
     for index, logger in enumerate(config.loggers):
+        if logger.when is not None:
+            _check_names(config, index, parse(logger.when), channels)
         for name in logger.channels or ():
             if name not in known:
                 problem = (
@@ -73,9 +73,11 @@ def check_channels(config: Config, layout: Layout) -> None:
                 raise config.error(problem, "logging", "logger_modules", index, "channels")
 
 
-def _check_names(config: Config, index: int, expression: Expression, layout: Layout) -> None:
-    scalars = [channel.name for channel in layout.channels if math.prod(channel.shape) == 1]
-    others = {channel.name for channel in layout.channels} - set(scalars)
+def _check_names(
+    config: Config, index: int, expression: Expression, channels: Sequence[Channel]
+) -> None:
+    scalars = [channel.name for channel in channels if math.prod(channel.shape) == 1]
+    others = {channel.name for channel in channels} - set(scalars)
     for name in sorted(expression.channels - set(scalars)):
         if name in others:
             problem = f"channel '{name}' is an array; conditions are about single numbers"

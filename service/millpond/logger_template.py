@@ -27,10 +27,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from millpond_loggers.base import BaseLogger, Options, ResultBuffer
-from millpond_loggers.json_logger import to_json
-from millpond_loggers.options import FileName
 from millpond_loggers.files.parts import instance_name
 from millpond_loggers.files.row_file import RowFile
+from millpond_loggers.json_logger import to_json
+from millpond_loggers.options import FileName
 from pydantic import Field
 
 FILE_NAME = "$name.jsonl"

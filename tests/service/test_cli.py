@@ -103,6 +103,19 @@ def test_a_bad_one_is_78_with_the_reason(
     assert "cli.py" not in done.stderr  # The traceback of a user's module may be shown, not ours.
 
 
+@pytest.mark.parametrize("key", ["when: los > 2", "channels: [los]"])
+def test_a_channel_that_is_not_declared_is_told_with_its_line(tmp_path: Path, key: str) -> None:
+    (tmp_path / "pond.yaml").write_text(
+        "output_dir: runs/a\n"
+        "buffer: {channels: {loss: {shape: [], dtype: float32}}}\n"
+        "logging:\n  logger_modules:\n    - module: csv\n      " + key + "\n"
+    )
+    done = command("check", "pond.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "pond.yaml:6: logging.logger_modules[0]." in done.stderr
+    assert "there is no channel 'los'; did you mean 'loss'?" in done.stderr
+
+
 def test_a_configuration_that_is_not_there_is_78(tmp_path: Path) -> None:
     for verb in ("run", "status"):
         done = command(verb, "none.yaml", cwd=tmp_path)
@@ -171,8 +184,10 @@ def test_the_status_of_a_bad_day_names_the_last_error() -> None:
     logger["filtered"] = 0
     csv = {**logger, "state": "fatal", "is_suspended": False, "last_error": "crash(SIGSEGV)"}
     disk = {**logger, "state": "running", "is_suspended": True, "last_error": "No space left"}
-    several = {**logger, "filtered": 9, "processes": [{}, {}], "state": "running"}
-    image = {**several, "is_suspended": False, "last_error": None}
+    one = {**logger, "state": "running", "is_suspended": False, "last_error": None}
+    del one["filtered"]
+    other = {**one, "state": "backoff", "last_error": "exit(1)"}
+    image = {**other, "filtered": 9, "processes": [one, other]}
     now = {
         "name": "demo",
         "state": "degraded",
@@ -189,8 +204,11 @@ def test_the_status_of_a_bad_day_names_the_last_error() -> None:
         "last error: crash(SIGSEGV)\n"
         "  json: running, cannot write, 2 delivered, 7 waiting, 6 on the disk, 5 dead, 1 restarts, "
         "last error: No space left\n"
-        "  image (2 processes): running, 2 delivered, 9 filtered, 7 waiting, 6 on the disk, "
-        "5 dead, 1 restarts"
+        "  image: backoff, 2 delivered, 9 filtered, 7 waiting, 6 on the disk, 5 dead, 1 restarts, "
+        "last error: exit(1)\n"
+        "    image/1: running, 2 delivered, 7 waiting, 6 on the disk, 5 dead, 1 restarts\n"
+        "    image/2: backoff, 2 delivered, 7 waiting, 6 on the disk, 5 dead, 1 restarts, "
+        "last error: exit(1)"
     )
 
 

@@ -48,6 +48,7 @@ def holds(text: str, item: dict[str, Any] | None = None, **channels: Any) -> boo
         ('id != "000001"', False),
         ("render_args.zoom > 1", True),
         ('render_args["camera.zoom"] is None', True),
+        ("is_correct is not true and render_args.zoom is not null", True),
         ('item["split"] == "test"', True),
         ("  loss > 1  ", True),
     ],
@@ -94,6 +95,14 @@ def test_the_second_half_is_asked_only_when_it_matters() -> None:
         ("a" * (CHARACTERS_MAX + 1), "at most 1000"),
         ("(" * 400 + ")" * 400, "cannot be read"),
         ("\0", "cannot be read"),
+        ("+".join(["a"] * 490), "nested more than 60 levels"),
+        ("-" * 900 + "a", "nested more than 60 levels"),
+        ("lambda: " + "not " * 200 + "a", "nested more than 60 levels"),
+        ("max(loss)", r"'max\(loss\)': max is of two values or more"),
+        ("min() > 1", "two values or more"),
+        ("isnan(loss, 1)", "isnan is of one value"),
+        ("label is 300", "write == 300"),
+        ("loss > 1 is not loss", "write != loss"),
     ],
 )
 def test_what_is_refused(text: str, words: str) -> None:

@@ -111,12 +111,12 @@ def test_a_flood_of_different_reasons_is_cut() -> None:
 )
 def test_a_name_that_is_no_number_is_refused_with_the_key(when: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
-        make_filters(config({}, {"when": when}), LAYOUT, Slots().memory)
+        check_channels(config({}, {"when": when}), CHANNELS)
     assert "logger_modules[1].when" in str(caught.value)
 
 
 def test_channels_of_a_logger_must_be_there() -> None:
-    check_channels(config({"channels": ["rgb", "loss"]}, {}), LAYOUT)
+    check_channels(config({"channels": ["rgb", "loss"]}, {}), CHANNELS)
     with pytest.raises(ConfigError, match="no channel 'rbg'; did you mean 'rgb'") as caught:
-        check_channels(config({"channels": ["rbg"]}), LAYOUT)
+        check_channels(config({"channels": ["rbg"]}), CHANNELS)
     assert "logger_modules[0].channels" in str(caught.value)

@@ -135,6 +135,15 @@ class Deliveries:
         ordered = [*items[first:], *items[:first][::-1], *retrying]
         return [item for item in ordered if isinstance(item, Result)]
 
+    def resting(self) -> list[Result]:
+        """Those in slots that are to be tried again later."""
+        return [item for _, item in self.retrying if isinstance(item, Result)]
+
+    @property
+    def is_catching_up(self) -> bool:
+        """Whether something is on the disk that must be sent before what stands behind it."""
+        return self.batches > sum(isinstance(item, Batch) for _, item in self.retrying)
+
     def admit(self, results: Iterable[Result]) -> None:
         """Queue results that were just published."""
         before = len(self.queue)

@@ -10,7 +10,7 @@ place in the queue, and comes back through ordinary slots.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -129,18 +129,13 @@ class DiskTable:
 
     def _shed(self, needed: int, now_s: float, *, may_drop: bool) -> list[Command]:
         """Have so many slots come free, those on their way included."""
-        willing = [
-            logger
-            for logger, record in enumerate(self._records)
-            if (may_drop and record.drops)
-            or (
-                self._may_spill(record, may_die=may_drop)
-                and Alarm(Why.SPILL, logger) not in self._alarms
-            )
-        ]
-        chosen = self._choose(willing, needed - self._leaving_count)
+        leaving: dict[int, list[Result]] = {}
+        for logger in range(len(self._records)):
+            if results := self._leaving_of(logger, may_drop=may_drop):
+                leaving[logger] = results
+        chosen = self._choose(leaving.values(), needed - self._leaving_count)
         commands: list[Command] = []
-        for logger in willing if chosen else ():
+        for logger in leaving if chosen else ():
             record = self._records[logger]
             if may_drop and record.drops:
                 lost = record.deliveries.take_slots(chosen)
@@ -153,19 +148,26 @@ class DiskTable:
                 commands += self._spill(logger, chosen, now_s)
         return commands
 
-    def _may_spill(self, record: LoggerRecord, *, may_die: bool) -> bool:
+    def _leaving_of(self, logger: int, *, may_drop: bool) -> list[Result]:
+        """What one logger's slots may be taken from, in the order in which they should."""
+        record = self._records[logger]
+        deliveries = record.deliveries
+        if may_drop and record.drops:
+            return deliveries.leaving()
+        if Alarm(Why.SPILL, logger) in self._alarms:
+            return []  # The disk did not take it a moment ago.
         if self._is_stuck:  # What would be spilled dies: so not ahead of need.
-            return may_die and record.spills
+            return deliveries.leaving() if may_drop and record.spills else []
         # What stands behind others on the disk cannot be sent before them: until the logger has
-        # caught up, the renderers need not wait for it.
-        return record.spills or record.deliveries.batches > 0
+        # caught up, the renderers need not wait for it.  Nor for what is tried again later.
+        is_whole = record.spills or deliveries.is_catching_up
+        return deliveries.leaving() if is_whole else deliveries.resting()
 
-    def _choose(self, willing: Sequence[int], needed: int) -> set[int]:
-        """Slots in which nothing lies but what waits for these loggers."""
-        waiting = [self._records[logger].deliveries.leaving() for logger in willing]
-        counts = Counter(result.slot for results in waiting for result in results)
+    def _choose(self, leaving: Collection[Sequence[Result]], needed: int) -> set[int]:
+        """Slots in which nothing lies but what may leave them."""
+        counts = Counter(result.slot for results in leaving for result in results)
         chosen: set[int] = set()
-        for results in waiting:
+        for results in leaving:
             for result in results:
                 if len(chosen) >= needed:
                     return chosen

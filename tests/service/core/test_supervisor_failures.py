@@ -19,7 +19,9 @@ from supervisor_pond import (
 from millpond.core.commands import (
     BuryResults,
     CancelKeeping,
+    GrantSlots,
     KillLogger,
+    ReplayResults,
     ReportDead,
     ReportExit,
     ReportRaised,
@@ -328,3 +330,38 @@ def test_a_pause_of_the_machine_is_nobodys_fault() -> None:
     assert pond.tell(TimePassed()) == []
     assert pond.supervisor.wake_at_s == 560.0 + 60.0
     assert pond.wake() == [KillLogger(CSV, "not ready within 60 s", dump=True)]
+
+
+def test_what_is_tried_again_later_gives_its_slot_to_a_renderer_that_waits() -> None:
+    """Whatever its policy is: a logger that raises for everything stops no renderer."""
+    pond = full_pond(window=2).ready(CSV)
+    for slot in (0, 1):
+        pond.tell(LoggerRaised(CSV, slot, 1, "ValueError: typo"))
+    (spilled,) = pond.tell(SlotWanted(ANN))[:1]
+    assert isinstance(spilled, SpillResults)
+    assert len(spilled.results) == 1
+    kept = pond.tell(ResultsKept(spilled.token))
+    assert any(isinstance(command, GrantSlots) for command in kept)
+    assert pond.supervisor.loggers[CSV].deliveries.spilled == 1
+    # When its time has come, it is read back like any other: here into the slot of the second.
+    (makes_room,) = pond.wake()
+    assert isinstance(makes_room, SpillResults)
+    (back, *_) = pond.tell(ResultsKept(makes_room.token))
+    assert isinstance(back, ReplayResults)
+    assert back.token == spilled.home
+
+
+def test_a_retry_on_the_disk_does_not_take_the_others_there() -> None:
+    pond = Pond(slots=4, window=1).ready(CSV)
+    pond.tell(RendererJoined(ANN, 9))
+    four = [result(slot=slot, sequence=slot + 1) for slot in range(4)]
+    for one in four:
+        pond.tell(ResultsPublished(ANN, [one]))
+        pond.tell(SlotWanted(ANN))
+    raised = pond.tell(LoggerRaised(CSV, 0, 1, "ValueError: typo"))
+    (spilled,) = [command for command in raised if isinstance(command, SpillResults)]
+    assert spilled.results == [four[0]]
+    assert grant((0, 2)) in pond.tell(ResultsKept(spilled.token))
+    fifth = result(slot=0, sequence=5)._replace(generation=2)
+    commands = pond.tell(ResultsPublished(ANN, [fifth])) + pond.tell(SlotWanted(ANN))
+    assert not any(isinstance(command, SpillResults) for command in commands)

@@ -159,7 +159,8 @@ Logger = HDF5Logger
 
 
 def _dataset(channel: str) -> str:
-    return f"channels.{channel}" if channel in TEXTS else channel
+    is_taken = channel in TEXTS or channel.startswith("channels.")
+    return f"channels.{channel}" if is_taken else channel
 
 
 def _texts(items: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:

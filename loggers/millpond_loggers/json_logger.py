@@ -122,7 +122,11 @@ class JSONLogger(BaseLogger):
     def _plan_channels(self) -> list[tuple[str, str, bool]]:
         renamed = {*LEADING_FIELDS, "output_type"}
         return [
-            (f"channels.{name}" if name in renamed else name, name, shape == ())
+            (
+                f"channels.{name}" if name in renamed or name.startswith("channels.") else name,
+                name,
+                shape == (),
+            )
             for name, (shape, _) in self.buffer.channels.items()
             if math.prod(shape) <= self.options.array_elements_max
         ]

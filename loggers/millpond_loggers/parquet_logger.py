@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, ClassVar, Final, Literal
 
 from pydantic import Field
@@ -175,8 +175,10 @@ class ParquetLogger(BaseLogger):
 Logger = ParquetLogger
 
 
-def _ids(file: BinaryIO) -> list[str]:
+def _ids(file: BinaryIO) -> Iterator[str]:
     from pyarrow import parquet  # noqa: PLC0415
 
-    ids: list[str] = parquet.read_table(file, columns=["id"])["id"].to_pylist()
-    return ids
+    # Not `read_table`: of the processes that end soon after it has started its threads, some abort.
+    part = parquet.ParquetFile(file, pre_buffer=False)
+    for batch in part.iter_batches(columns=["id"], use_threads=False):
+        yield from batch.column(0).to_pylist()

@@ -15,10 +15,10 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -30,6 +30,7 @@ from millpond.errors import ConfigError
 from millpond_loggers.audit import Channels
 from millpond_loggers.base import BaseLogger, Options, ResultBuffer
 from millpond_loggers.files.item_json import plain_text
+from millpond_loggers.files.known_keys import Key, remember
 from millpond_loggers.files.locked_file import lock
 from millpond_loggers.files.names import file_name, open_beneath, open_folder, remove_leftovers
 from millpond_loggers.files.parts import instance_name
@@ -118,8 +119,8 @@ class VideoLogger(BaseLogger):
         self._rows = RowFile(str(Path(root_dir, options.folder)), file, starts_with=b"{")
         self._growing: OrderedDict[str, VideoPart] = OrderedDict()  # The last used last.
         self._ending: list[VideoPart] = []
-        self._waiting: dict[tuple[int, int], Frame] = {}
-        self._known: dict[tuple[int, int], None] = {}
+        self._waiting: dict[Key, Frame] = {}
+        self._known: dict[Key, None] = {}
         self._last_numbers: dict[str, int] = {}
         self._listed: Counter[str] = Counter()  # Lines of each file when this process began.
         self._take_over(file)
@@ -168,7 +169,7 @@ class VideoLogger(BaseLogger):
             raise
         for part in parts:
             part.settle()
-        self._remember(self._waiting)
+        remember(self._known, self._waiting, kept=KEYS_KEPT)
         self._waiting.clear()
         self._finish_ending()
 
@@ -245,7 +246,7 @@ class VideoLogger(BaseLogger):
             for frame in read_frames(self._folder, other):
                 self._listed[frame.file] += 1
                 if other == file:
-                    self._remember([frame.key])
+                    remember(self._known, [frame.key], kept=KEYS_KEPT)
         for raw in names_in(self._folder):
             if GROWN.fullmatch(raw):
                 descriptor = open_beneath(self._folder, raw, os.O_RDWR)
@@ -256,12 +257,6 @@ class VideoLogger(BaseLogger):
                         self._finish(name, self._listed[name])
                 finally:
                     os.close(descriptor)
-
-    def _remember(self, keys: Iterable[tuple[int, int]]) -> None:
-        self._known.update(dict.fromkeys(keys))
-        if len(self._known) > 2 * KEYS_KEPT:
-            for key in list(islice(self._known, len(self._known) - KEYS_KEPT)):
-                del self._known[key]
 
     def _choose_channel(self, wanted: str | None) -> tuple[str, Callable[[Array], Array]]:
         shown = _shown_channels(self.buffer.channels)

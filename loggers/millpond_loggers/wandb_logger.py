@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
@@ -152,9 +152,8 @@ class WandbRun:
         step = -1
         if standing.added:
             for path in self._paths():
-                file = WandbFile(path)
-                step = max(step, file.read())
-                file.close()
+                with closing(WandbFile(path)) as file:
+                    step = max(step, file.read())
         return min(max(step + 1 - standing.step, 0), len(standing.added))
 
     def prepare(self, rows: list[Row], place: Place) -> Place:  # noqa: ARG002
@@ -163,8 +162,12 @@ class WandbRun:
             known = set(self._paths())
             with self._without_blame():
                 self._run = self._start()
-            (path,) = set(self._paths()) - known
-            self._file = WandbFile(path)
+            try:
+                (path,) = set(self._paths()) - known
+                self._file = WandbFile(path)
+            except BaseException:
+                self.close()  # Another one is made when the results come again.
+                raise
         return place
 
     def write(self, rows: list[Row]) -> None:

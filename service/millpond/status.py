@@ -59,7 +59,7 @@ def _loggers(config: Config, supervisor: Supervisor) -> dict[str, Any]:
         if process.instance == 1:
             shown[process.logger.name] = whole = {**row, "filtered": 0}
             if process.logger.instances > 1:
-                whole["processes"] = [row]
+                whole["processes"], whole["pid"] = [row], None
         else:
             whole = shown[process.logger.name]
             whole["processes"].append(row)

@@ -49,10 +49,15 @@ def test_scalars_have_one_axis_and_keep_nan(tmp_path: Path) -> None:
 
 
 def test_what_was_sent_along_is_text(tmp_path: Path) -> None:
-    channels = {"id": ((), "int32"), "fields": ((2,), "uint8"), "a.b-c": ((), "bool")}
+    channels = {
+        "id": ((), "int32"),
+        "fields": ((2,), "uint8"),
+        "a.b-c": ((), "bool"),
+        "channels.id": ((), "int32"),
+    }
     with h5py.File(record(tmp_path, channels, {}, {})) as part:
         names = ["id", "render_args", "fields", "channels.id", "channels.fields", "a.b-c"]
-        assert list(part) == names
+        assert list(part) == [*names, "channels.channels.id"]
         assert list(part["id"].asstr()) == ["é0", "é1"]
         assert [json.loads(text) for text in part["render_args"]] == [{"zoom": 0}, {"zoom": 1}]
         assert [json.loads(text) for text in part["fields"]] == [{"model": "cup"}] * 2

@@ -133,7 +133,8 @@ def test_large_arrays_are_left_out_and_the_bound_is_an_option(tmp_path: Path) ->
 
 
 def test_names_that_clash_keep_all_values(tmp_path: Path) -> None:
-    buffer = MemoryBuffer({"id": ((), "int8"), "loss": ((), "int8"), "output_type": ((), "int8")})
+    names = ("id", "loss", "output_type", "channels.id")
+    buffer = MemoryBuffer(dict.fromkeys(names, ((), "int8")))
     item = buffer.put("1") | {"output_type": "poses", "loss": "a lot"}
     record(tmp_path, buffer, item, evaluation={"output_type": "classes"})
     (line,) = read(tmp_path)
@@ -145,6 +146,7 @@ def test_names_that_clash_keep_all_values(tmp_path: Path) -> None:
         "channels.id": 0,
         "loss": 0,
         "channels.output_type": 0,
+        "channels.channels.id": 0,
     }
 
 

@@ -2,6 +2,9 @@
 
 import io
 import math
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +203,20 @@ def test_the_page_shows_how_to_read_it(
     exec(code, names)
     assert names["table"]["render_args.zoom"].to_pylist() == [1, 1.5]
     assert names["table"]["render_args.light"].to_pylist() == [None, "sun"]
+
+
+def test_looking_into_a_part_starts_no_threads(tmp_path: Path) -> None:
+    """A process that ends while pyarrow starts some may be aborted."""
+    pond = MemoryPond(tmp_path, {"loss": ((), "float32")})
+    pond.start(Logger)
+    pond.log("1")
+    pond.end()
+    script = """
+        import os, sys
+        from pyarrow import parquet
+        from millpond_loggers.parquet_logger import Logger
+        before = len(os.listdir("/proc/self/task"))
+        assert Logger.recorded(sys.argv[1], Logger.Options(), {}) == {"1": 1}
+        assert len(os.listdir("/proc/self/task")) == before
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(tmp_path)], check=True)

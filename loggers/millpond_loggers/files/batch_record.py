@@ -27,18 +27,14 @@ from contextlib import suppress
 from itertools import accumulate, chain, islice
 from typing import Final, NamedTuple
 
+from millpond_loggers.files.known_keys import KEYS_KEPT, Key, remember
 from millpond_loggers.files.names import open_beneath, replace_atomically, write_all
-
-Key = tuple[int, int]
 
 log = logging.getLogger(__name__)
 
 MAGIC: Final = b"mpB1"
 HEADER: Final = struct.Struct("=4sIIIQ")
 WORD_BYTES: Final = 8
-# Results that come again were in the pipe when the logger or the daemon died: 1,024 at most, and
-# as many from the daemon's disk before they were settled there.  Remembered are so many, or twice.
-KEYS_KEPT: Final = 4096
 # As long as the record may become before a short one takes its place.
 RECORD_BYTES_MAX: Final = 1024 * 1024
 # Nothing of ours is longer: an entry of twice `KEYS_KEPT` rows, and a batch that was just allowed.
@@ -116,11 +112,7 @@ class BatchRecord:
     def settle(self, count: int) -> None:
         """Take note that the first `count` rows of the last batch are in the file."""
         self._written = count
-        keys = self._keys
-        self.known.update(keys if count == len(keys) else dict.fromkeys(islice(keys, count)))
-        if len(self.known) > 2 * KEYS_KEPT:
-            for key in list(islice(self.known, len(self.known) - KEYS_KEPT)):
-                del self.known[key]
+        remember(self.known, islice(self._keys, count), kept=KEYS_KEPT)
 
     def leave(self, size: int) -> None:
         """Let go of the places in the file, before another one takes its place.

@@ -80,11 +80,12 @@ def make_columns(
     kinds: dict[str, str] = {}
     columns = []
     for name, column in values.items():
-        column.extend([None] * (len(items) - len(column)))
         kind = find_kind(column, known.get(name))
         if kind is not None:
             kind = kinds[name] = "json" if name.endswith(JSON_SUFFIX) else kind
         if kind is not None and any(value is not None for value in column):
+            # Only here: a run may have thousands of columns, and a part few of them.
+            column.extend([None] * (len(items) - len(column)))
             columns.append(_column(name, kind, column))
     columns.sort(key=lambda column: column.name.startswith(f"{ARGUMENTS}."))
     return columns, kinds

@@ -29,10 +29,9 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from millpond_loggers.files.known_keys import Key
 from millpond_loggers.files.locked_file import lock, open_locked
 from millpond_loggers.files.names import open_beneath, temporary_name, write_all
-
-Key = tuple[int, int]
 
 log = logging.getLogger(__name__)
 
@@ -205,10 +204,12 @@ def pack_record(key: Key, pieces: Sequence[Any]) -> bytes:
         pieces: Bytes, or arrays that are contiguous in C order; they are copied.
     """
     lengths = array("Q", (memoryview(piece).nbytes for piece in pieces))
-    rest = b"".join((lengths, *pieces))
     header = HEADER.pack(MAGIC, 0, *key, len(lengths))
-    checksum = zlib.crc32(rest, zlib.crc32(header[CHECKED_FROM:]))
-    return HEADER.pack(MAGIC, checksum, *key, len(lengths)) + rest
+    checksum = zlib.crc32(lengths, zlib.crc32(header[CHECKED_FROM:]))
+    for piece in pieces:
+        checksum = zlib.crc32(piece, checksum)
+    # In one go, for pieces may be large: each is copied once.
+    return b"".join((HEADER.pack(MAGIC, checksum, *key, len(lengths)), lengths, *pieces))
 
 
 def read_journal(file: int) -> Contents:

@@ -18,13 +18,14 @@ LOCK_S: Final = 5.0
 LOCK_PAUSE_S: Final = 0.05
 
 
-def open_locked(folder: int, name: str, *, remedy: str) -> int:
+def open_locked(folder: int, name: str, *, remedy: str, flags: int = 0) -> int:
     """Open a file to read and write, or make it; wait for one who is about to finish with it.
 
     Args:
         folder: The descriptor of the folder.
         name: The name in the folder.
         remedy: What the user can do should another logger keep the file.
+        flags: More of those of `os.open`, such as ``O_APPEND``.
 
     Returns:
         The descriptor.  The lock ends when it is closed, by whatever means.
@@ -36,9 +37,9 @@ def open_locked(folder: int, name: str, *, remedy: str) -> int:
     deadline_s = time.monotonic() + LOCK_S
     is_told = False
     while True:
-        file = open_beneath(folder, name, os.O_RDWR | os.O_CREAT)
+        file = open_beneath(folder, name, os.O_RDWR | os.O_CREAT | flags)
         # Who had it may have put another one in its place before it went.
-        if lock(file, name) and _has_name(folder, name, file):
+        if lock(file, name) and has_name(folder, name, file):
             return file
         os.close(file)
         if time.monotonic() >= deadline_s:
@@ -65,7 +66,8 @@ def lock(file: int, name: str) -> bool:
     return True
 
 
-def _has_name(folder: int, name: str, file: int) -> bool:
+def has_name(folder: int, name: str, file: int) -> bool:
+    """Whether an open file is still the one of this name in the folder."""
     try:
         named = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:

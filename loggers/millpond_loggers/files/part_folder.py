@@ -14,16 +14,16 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import orjson
 
-from millpond_loggers.files.journal import Contents, Journal, Key, Record, pack_record, read_journal
+from millpond_loggers.files.journal import Contents, Journal, Record, pack_record, read_journal
+from millpond_loggers.files.known_keys import KEYS_KEPT, Key, remember
 from millpond_loggers.files.names import (
     open_beneath,
     open_folder,
@@ -34,9 +34,6 @@ from millpond_loggers.files.part_names import PartNames
 
 log = logging.getLogger(__name__)
 
-# Results that come again were in the pipe when the logger or the daemon died: 1,024 at most, and
-# as many from the daemon's disk before they were settled there.  Remembered are so many, or twice.
-KEYS_KEPT: Final = 4096
 # A part that could not be written is tried again after so long; its results are safe meanwhile.
 RETRY_S: Final = 10.0
 
@@ -133,10 +130,10 @@ class PartFolder:
         if self._journal is not None and self._is_due(self._journal):
             try:
                 self._finish()
-            except OSError as problem:
+            except Exception as problem:  # noqa: BLE001  Whatever a library raises, no result is lost.
                 self._retry_s = time.monotonic() + RETRY_S
                 log.warning(
-                    "part cannot be written, its results stay in the journal part=%s error=%s "
+                    "part cannot be written, its results stay in the journal part=%s error=%r "
                     "retry_s=%g",
                     self._journal.about["part"],
                     problem,
@@ -166,7 +163,7 @@ class PartFolder:
         if not self._journal.count:
             self._due_s = time.monotonic() + self._bounds.age_s
         self._journal.append(self._waiting.values())
-        self._know(self._waiting)
+        remember(self.known, self._waiting, kept=KEYS_KEPT)
 
     def _is_due(self, journal: Journal) -> bool:
         bounds, now_s = self._bounds, time.monotonic()
@@ -201,7 +198,7 @@ class PartFolder:
 
     def _take_over(self, journal: Journal) -> None:
         """Make a part of what an earlier process left, unless it had come to that itself."""
-        self._know(dict.fromkeys(journal.keys))
+        remember(self.known, journal.keys, kept=KEYS_KEPT)
         if journal.count and not _is_there(self._folder, journal.about["part"]):
             log.info("part of an earlier process part=%s", journal.about["part"])
             self._put(journal)
@@ -222,12 +219,6 @@ class PartFolder:
     def _open(self, name: str) -> Journal:
         remedy = "give one of the two loggers another `options: {folder: ...}`"
         return Journal(self._folder, name, remedy=remedy)
-
-    def _know(self, keys: Mapping[Key, Any]) -> None:
-        self.known.update(dict.fromkeys(keys))
-        if len(self.known) > 2 * KEYS_KEPT:
-            for key in list(islice(self.known, len(self.known) - KEYS_KEPT)):
-                del self.known[key]
 
     def _close_descriptors(self) -> None:
         if self._journal is not None:

@@ -11,18 +11,16 @@ the same.  The keys are kept by `BatchRecord`, in a hidden file.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import logging
 import os
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from millpond_loggers.files.batch_record import BatchRecord, Key
+from millpond_loggers.files.batch_record import BatchRecord
+from millpond_loggers.files.known_keys import Key
+from millpond_loggers.files.locked_file import open_locked
 from millpond_loggers.files.names import (
-    open_beneath,
     open_folder,
     remove_leftovers,
     replace_atomically,
@@ -34,9 +32,6 @@ log = logging.getLogger(__name__)
 BLOCK_BYTES: Final = 1 << 20
 # A longer end without a newline was hardly torn by a crash: the file is someone else's.
 TORN_BYTES_MAX: Final = 16 << 20
-# An earlier process of this logger, whose daemon was killed, may still be writing its last rows.
-LOCK_S: Final = 5.0
-LOCK_PAUSE_S: Final = 0.05
 
 
 class RowFile:
@@ -60,7 +55,7 @@ class RowFile:
 
         Raises:
             OSError: It cannot be opened, is a symlink, or another logger still writes to it after
-                `LOCK_S`.
+                `locked_file.LOCK_S`.
             ValueError: It is not a file of ours.  Nothing has changed.
         """
         self._name = name
@@ -115,22 +110,24 @@ class RowFile:
             OSError: It cannot be copied.  Nothing has changed.
         """
         end = padding + b"\n"
-        self._cut_failed_batch()
+        self._make_ready()
         if size := os.fstat(self._file).st_size:
             self._record.leave(size)
             replace_atomically(
                 self._folder, self._name, lambda copy: self._copy_widened(copy, header, end)
             )
-            # Should the open fail, later writes must fail too, not go to the file replaced.
+            # No write may go to the file replaced.  The new one is there and widened, so should
+            # its open fail, that is made up for by whoever writes next.
             old, self._file = self._file, -1
             os.close(old)
-            self._file = self._open()
+            with suppress(OSError):
+                self._make_ready()
         self.header = header
         self._waiting = {key: row[:-1] + end for key, row in self._waiting.items()}
 
     def close(self) -> None:
         """Write what waits, and close.  The second time does nothing."""
-        if self._file < 0:
+        if self._folder < 0:
             return
         try:
             self.flush()
@@ -139,40 +136,8 @@ class RowFile:
             self._close_descriptors()
 
     def _open(self) -> int:
-        """Open the file that has the name, alone; wait for one who is about to finish with it."""
-        deadline_s = time.monotonic() + LOCK_S
-        is_told = False
-        while True:
-            file = open_beneath(self._folder, self._name, os.O_RDWR | os.O_APPEND | os.O_CREAT)
-            if self._is_ours(file):
-                return file
-            os.close(file)
-            if time.monotonic() >= deadline_s:
-                raise BlockingIOError(
-                    errno.EWOULDBLOCK,
-                    "another logger is writing to this file; give one of the two loggers another "
-                    "`options: {file: ...}`",
-                    self._name,
-                )
-            if not is_told:
-                log.warning("file is locked, waiting file=%s wait_s=%g", self._name, LOCK_S)
-                is_told = True
-            time.sleep(LOCK_PAUSE_S)
-
-    def _is_ours(self, file: int) -> bool:
-        """Whether nobody else has the file, and it is still the one that has the name."""
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError as problem:
-            log.warning("file cannot be locked file=%s error=%s", self._name, problem)
-        # Who had it may have put a wider copy in its place before it went.
-        try:
-            named = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return os.path.samestat(named, os.fstat(file))
+        remedy = "give one of the two loggers another `options: {file: ...}`"
+        return open_locked(self._folder, self._name, remedy=remedy, flags=os.O_APPEND)
 
     def _close_descriptors(self) -> None:
         for descriptor in (self._file, self._folder):
@@ -181,7 +146,7 @@ class RowFile:
         self._file = self._folder = -1
 
     def _write(self, rows: list[bytes]) -> None:
-        self._cut_failed_batch()
+        self._make_ready()
         start = os.fstat(self._file).st_size
         header = b"" if start or self.header is None else self.header
         self._record.begin(start + len(header), self._waiting, list(map(len, rows)))
@@ -191,11 +156,14 @@ class RowFile:
             self._record.settle(0)
             self._cut_at = start
             with suppress(OSError):
-                self._cut_failed_batch()
+                self._make_ready()
             raise
         self._record.settle(len(rows))
 
-    def _cut_failed_batch(self) -> None:
+    def _make_ready(self) -> None:
+        """Make up for an open or a cut that failed."""
+        if self._file < 0:
+            self._file = self._open()
         if self._cut_at is not None:
             os.ftruncate(self._file, self._cut_at)
             self._cut_at = None

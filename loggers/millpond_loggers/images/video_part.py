@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millpond_loggers.extras import require
-from millpond_loggers.files.locked_file import lock
+from millpond_loggers.files.locked_file import has_name, lock
 from millpond_loggers.files.names import open_beneath, replace_atomically, write_all
 
 RAW_SUFFIX: Final = ".ts"
@@ -86,7 +86,10 @@ class VideoPart:
             os.stat(name, dir_fd=folder, follow_symlinks=False)
             raise FileExistsError(errno.EEXIST, "there is such a video already", name)
         self._file = open_beneath(folder, raw_name(name), os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        lock(self._file, raw_name(name))  # So that no other process takes it for a dead one's.
+        # So that no other process takes it for a dead one's; one may have, before it was locked.
+        if not (lock(self._file, raw_name(name)) and has_name(folder, raw_name(name), self._file)):
+            os.close(self._file)
+            raise FileExistsError(errno.EEXIST, "another process removes it", raw_name(name))
 
     def add(self, picture: NDArray[np.uint8]) -> int:
         """Encode a frame, which `write` will put into the file.

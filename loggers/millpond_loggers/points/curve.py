@@ -18,7 +18,8 @@ from typing import Any, Final, Protocol
 import orjson
 
 from millpond_loggers.base import BaseLogger
-from millpond_loggers.files.batch_record import BatchRecord, Key
+from millpond_loggers.files.batch_record import BatchRecord
+from millpond_loggers.files.known_keys import Key
 from millpond_loggers.files.locked_file import open_locked
 from millpond_loggers.files.names import open_beneath, remove_leftovers, write_atomically
 from millpond_loggers.points.live_points import Point, PointReader

@@ -52,7 +52,7 @@ def _every(sample: object) -> object:
     if sample == 1:
         return sample
     match = _SAMPLE.fullmatch(sample) if isinstance(sample, str) else None
-    if not match:
+    if not match or int(match[1]) == 0:
         raise ValueError("write a part such as 1/100, which is one of every hundred")
     return int(match[1])
 
@@ -168,6 +168,17 @@ class LoggerConfig(Section):
     env: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = Field(
         (), description="Environment variables that it gets besides the usual; * matches any."
     )
+
+    @field_validator("channels")
+    @classmethod
+    def _check_channels(cls, channels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if channels == ():
+            raise ValueError(
+                "a logger that sees no channel is of no use; leave the key out for all"
+            )
+        if channels is not None and len(set(channels)) < len(channels):
+            raise ValueError("a channel is named twice")
+        return channels
 
     @field_validator("when")
     @classmethod

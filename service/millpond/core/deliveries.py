@@ -191,8 +191,8 @@ class Deliveries:
                 kept.append(result)
         if released:
             if self.kept:
-                first = self.window[: self.kept]
-                self.kept = sum(result in kept for result in first)
+                still = set(map(id, kept))
+                self.kept = sum(id(result) in still for result in self.window[: self.kept])
             self.window = kept
             self.delivered += len(released)
             if self.blames:

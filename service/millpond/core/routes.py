@@ -6,7 +6,9 @@ process counts as a logger, with deliveries of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 
 from millpond.core.deliveries import Result
 from millpond.core.logger_record import LoggerRecord
@@ -41,6 +43,7 @@ class Routes:
         self._teams = [members[team] for team in range(len(members))]
         self._filters = filters
         self._turns = [0] * len(members)
+        self._loads: dict[int, list[_Load]] = {}
         self._shares: dict[int, list[Result]] = {}
         self._unwanted: dict[int, list[Result]] = {}
         self.filtered = [0] * len(members)
@@ -68,18 +71,35 @@ class Routes:
         """What was routed since the last call: by logger, and by team what it did not want."""
         shares, unwanted = self._shares, self._unwanted
         self._shares, self._unwanted = {}, {}
+        self._loads.clear()
         return shares, unwanted
 
     def _least_busy(self, team: int) -> int:
         """The process with the least to do; one that is down only if all are."""
-        members = self._teams[team]
-        turn = self._turns[team]
-        in_turn: Iterable[int] = (*members[turn:], *members[:turn])
-        chosen = min(
-            in_turn, key=lambda logger: (self._records[logger].is_broken, self._lag(logger))
-        )
-        self._turns[team] = (members.index(chosen) + 1) % len(members)
-        return chosen
+        loads = self._loads.get(team)
+        if loads is None:
+            loads = self._loads[team] = self._read_loads(team)
+        least = min(loads, key=_by_load)
+        least.results += 1
+        self._turns[team] = least.place + 1
+        return least.logger
 
-    def _lag(self, logger: int) -> int:
-        return self._records[logger].deliveries.unsettled + len(self._shares.get(logger, ()))
+    def _read_loads(self, team: int) -> list[_Load]:
+        """What each process of a team has to do, in turn; read once for all that come together."""
+        loads = []
+        for place, logger in enumerate(self._teams[team]):
+            record = self._records[logger]
+            loads.append(_Load(record.is_broken, record.deliveries.unsettled, logger, place))
+        turn = self._turns[team] % len(loads)
+        return loads[turn:] + loads[:turn]
+
+
+@dataclass(slots=True)
+class _Load:
+    is_broken: bool
+    results: int
+    logger: int
+    place: int
+
+
+_by_load = attrgetter("is_broken", "results")

@@ -234,8 +234,12 @@ def test_a_death_when_the_part_is_in_place_does_not_write_it_again(
     assert scene.parts() == {"part-000001.txt": ids(1, 2), "part-000002.txt": ids(3)}
 
 
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), MemoryError("no memory")])
 def test_a_part_that_cannot_be_written_is_tried_again_and_loses_nothing(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    scene: Scene,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
 ) -> None:
     now_s = 1000.0
     monkeypatch.setattr(part_folder.time, "monotonic", lambda: now_s)
@@ -243,7 +247,7 @@ def test_a_part_that_cannot_be_written_is_tried_again_and_loses_nothing(
 
     def write(descriptor: int, about: Any, records: Sequence[Record]) -> None:
         if is_full:
-            raise OSError(errno.ENOSPC, "full")
+            raise error
         write_lines(descriptor, about, records)
 
     parts = scene.start(bounds=Bounds(rows=2, size=10**9, age_s=3600), write=write)
@@ -251,7 +255,7 @@ def test_a_part_that_cannot_be_written_is_tried_again_and_loses_nothing(
     scene.log(parts, 2)
     assert [entry.getMessage() for entry in caplog.records] == [
         "part cannot be written, its results stay in the journal part=part-000001.txt "
-        "error=[Errno 28] full retry_s=10"
+        f"error={error!r} retry_s=10"
     ]
     assert scene.hidden() == [".part.txt.journal"], "nothing half written stays"
     is_full = False

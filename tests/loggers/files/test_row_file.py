@@ -19,7 +19,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from millpond_loggers.files import row_file
+from millpond_loggers.files import locked_file, row_file
 from millpond_loggers.files.row_file import RowFile
 
 LIMITED = """
@@ -208,6 +208,39 @@ def test_a_widening_that_fails_changes_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == [".rows.batch", "rows"]
 
 
+def test_a_widened_file_that_cannot_be_opened_is_opened_by_the_next_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, b"id\n", b"1\n", is_csv=True)
+
+    def too_many(*_: object) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with opened(tmp_path, is_csv=True) as rows:
+        with monkeypatch.context() as patch:
+            patch.setattr(locked_file, "open_beneath", too_many)
+            rows.widen(b"id,a\n", b",")
+            rows.append(b"2,x\n", (9, 2))
+            with pytest.raises(OSError, match="too many"):
+                rows.flush()
+        rows.append(b"2,x\n", (9, 2))
+        rows.flush()
+        rows.widen(b"id,a,b\n", b",")
+    assert (tmp_path / "rows").read_bytes() == b"id,a,b\n1,,\n2,x,\n"
+
+
+def test_rows_that_wait_are_no_less_when_a_widened_file_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, b"id\n", b"1\n", is_csv=True)
+    with opened(tmp_path, is_csv=True) as rows:
+        rows.append(b"2\n", (9, 2))
+        with monkeypatch.context() as patch:
+            patch.setattr(locked_file, "open_beneath", _disk_full)
+            rows.widen(b"id,a\n", b",")
+    assert (tmp_path / "rows").read_bytes() == b"id,a\n1,\n2,\n"
+
+
 def test_a_symlink_is_refused(tmp_path: Path) -> None:
     (tmp_path / "outside").write_text("kept")
     (tmp_path / "rows").symlink_to(tmp_path / "outside")
@@ -220,7 +253,7 @@ def test_a_symlink_is_refused(tmp_path: Path) -> None:
 def test_two_loggers_cannot_write_to_one_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(row_file, "LOCK_S", 0.1)
+    monkeypatch.setattr(locked_file, "LOCK_S", 0.1)
     told = r"another logger.*give one of the two .*another `options: \{file: \.\.\.\}`: 'rows'"
     with opened(tmp_path), pytest.raises(BlockingIOError, match=told):
         RowFile(str(tmp_path), "rows", starts_with=b"")
@@ -240,10 +273,10 @@ class WhenItWaits(logging.Handler):
             self._do()
 
     def __enter__(self) -> None:
-        row_file.log.addHandler(self)
+        locked_file.log.addHandler(self)
 
     def __exit__(self, *_: object) -> None:
-        row_file.log.removeHandler(self)
+        locked_file.log.removeHandler(self)
 
 
 def test_one_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
@@ -278,7 +311,7 @@ def test_a_file_that_is_replaced_between_open_and_lock_is_opened_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, b"1\n")
-    open_it = row_file.open_beneath
+    open_it = locked_file.open_beneath
 
     def open_then_replace(*arguments: Any) -> int:
         monkeypatch.undo()
@@ -287,7 +320,7 @@ def test_a_file_that_is_replaced_between_open_and_lock_is_opened_anew(
         (tmp_path / "new").replace(tmp_path / "rows")
         return descriptor
 
-    monkeypatch.setattr(row_file, "open_beneath", open_then_replace)
+    monkeypatch.setattr(locked_file, "open_beneath", open_then_replace)
     write(tmp_path, b"2\n")
     assert (tmp_path / "rows").read_bytes() == b"new\n2\n"
 

@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 
+from millpond_loggers.images import video_part
 from millpond_loggers.images.video_part import VideoPart, VideoSettings, finish, frames_in, raw_name
 
 H264 = VideoSettings(24, "h264", 18)
@@ -146,6 +147,34 @@ def test_no_video_is_written_over(tmp_path: Path, folder: int, name: str) -> Non
     with pytest.raises(FileExistsError):
         VideoPart(folder, NAME, H264)
     assert (tmp_path / name).read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_video_that_another_process_takes_for_a_dead_ones_is_not_begun(
+    tmp_path: Path, folder: int, monkeypatch: pytest.MonkeyPatch, keeps: bool
+) -> None:
+    others = []
+    lock_it = video_part.lock
+
+    def lock_second(file: int, name: str) -> bool:
+        """As if another one had looked for dead ones between the making and the lock."""
+        other = os.open(name, os.O_RDWR, dir_fd=folder)
+        assert lock_it(other, name)
+        if keeps:
+            others.append(other)
+        else:
+            os.unlink(name, dir_fd=folder)
+            os.close(other)
+        return lock_it(file, name)
+
+    monkeypatch.setattr(video_part, "lock", lock_second)
+    with pytest.raises(FileExistsError, match="another process"):
+        VideoPart(folder, NAME, H264)
+    monkeypatch.undo()
+    for other in others:
+        os.unlink(raw_name(NAME), dir_fd=folder)
+        os.close(other)
+    grow(folder, 2)
 
 
 @pytest.mark.parametrize("shape", [(33, 48), (32, 47), (33, 47), (2, 2), (3, 3)])

@@ -47,6 +47,7 @@ from millpond_loggers.images.image_encoding import (
     is_image,
     plan_encoding,
 )
+from millpond_loggers.options import FileName
 
 FOLDER_NAME: Final = "images"
 OTHERS: Final = "*"
@@ -81,6 +82,9 @@ class ImageOptions(Options):
     )
     threads: int = Field(
         1, ge=1, le=THREADS_MAX, description="How many images are encoded at the same time."
+    )
+    folder: FileName = Field(
+        FOLDER_NAME, description="Where the files lie in the output folder; two loggers need two."
     )
     subfolders: int = Field(
         0,
@@ -121,13 +125,13 @@ class ImageLogger(BaseLogger):
         Raises:
             ConfigError: The options name a channel that is none, or no image, or that cannot be
                 encoded so; or the library of an encoding is not installed.
-            OSError: There can be no folder ``images``, or it is a symlink.
+            OSError: There can be no such folder, or it is a symlink.
         """
         super().__init__(root_dir, result_buffer, config)
         images = _images(self.buffer.channels)
         self._plans = self._make_plans(images)
         self._hashed_ends = _ambiguous_ends(images)
-        self._folder = IdFolder(root_dir, FOLDER_NAME, digits=self.options.subfolders)
+        self._folder = IdFolder(root_dir, self.options.folder, digits=self.options.subfolders)
         threads = self.options.threads
         self._ahead_max = AHEAD_PER_THREAD * threads
         self._pool = ThreadPoolExecutor(threads, "encoder") if threads > 1 else None
@@ -241,7 +245,7 @@ class ImageLogger(BaseLogger):
         images = _images(channels)
         ends = _ambiguous_ends(images)
         wanted = images if options.channels is None else options.channels
-        folder = Path(root_dir, FOLDER_NAME)
+        folder = Path(root_dir, options.folder)
         digits = sorted(range(DIGITS_MAX + 1), key=lambda count: count != options.subfolders)
 
         def is_there(id: str, channel: str) -> bool:

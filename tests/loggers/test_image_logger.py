@@ -23,14 +23,14 @@ FORMATS = {".jpg": "JPEG"}
 
 
 def record(
-    folder: Path, values: dict[str, np.ndarray], id: str = "1", **options: Any
+    run: Path, values: dict[str, np.ndarray], id: str = "1", **options: Any
 ) -> dict[str, np.ndarray]:
     """Log one result, and read every file back by its name."""
     buffer = MemoryBuffer({name: (array.shape, array.dtype.name) for name, array in values.items()})
-    logger = Logger(str(folder), buffer, {"logger": {"name": "image", "options": options}})
+    logger = Logger(str(run), buffer, {"logger": {"name": "image", "options": options}})
     logger.log(buffer.put(id, **values))
     logger.flush()
-    found = {path.name: read(path) for path in (folder / "images").rglob("*.*")}
+    found = {path.name: read(path) for path in (run / "images").rglob("*.*")}
     logger.end()
     logger.log(None)
     assert buffer.kept_count() == 0
@@ -409,3 +409,12 @@ def run_python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]
         check=True,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
     )
+
+
+def test_two_loggers_have_folders_of_their_own(tmp_path: Path) -> None:
+    assert record(tmp_path, {"rgb": np.zeros((3, 4, 4), np.uint8)}, folder="wrong") == {}
+    assert [path.name for path in (tmp_path / "wrong").iterdir()] == ["1_rgb.png"]
+    options = ImageOptions(folder="wrong")
+    is_there = ImageLogger.is_recorded(str(tmp_path), options, {"rgb": ((3, 4, 4), "uint8")})
+    assert is_there("1")
+    assert not is_there("2")

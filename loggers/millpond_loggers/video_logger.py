@@ -31,7 +31,7 @@ from millpond_loggers.audit import Channels
 from millpond_loggers.base import BaseLogger, Options, ResultBuffer
 from millpond_loggers.files.item_json import plain_text
 from millpond_loggers.files.known_keys import Key, remember
-from millpond_loggers.files.locked_file import lock
+from millpond_loggers.files.locked_file import has_name, lock
 from millpond_loggers.files.names import file_name, open_beneath, open_folder, remove_leftovers
 from millpond_loggers.files.parts import instance_name
 from millpond_loggers.files.row_file import RowFile
@@ -224,8 +224,9 @@ class VideoLogger(BaseLogger):
 
     def _finish_ending(self) -> None:
         for part in self._ending:
-            part.close()
+            # Locked until it is an MP4: an instance that starts must not take it for a dead one's.
             self._finish(part.name, part.written)
+            part.close()
         self._ending.clear()
 
     def _finish(self, name: str, frames: int) -> None:
@@ -242,21 +243,33 @@ class VideoLogger(BaseLogger):
 
     def _take_over(self, file: str) -> None:
         """Read which results are recorded, and finish the videos of processes that died."""
-        for other in files_of_all_instances(self._folder, self.options.file):
-            for frame in read_frames(self._folder, other):
-                self._listed[frame.file] += 1
-                if other == file:
-                    remember(self._known, [frame.key], kept=KEYS_KEPT)
+        # First the locks: who has let go of a video adds no more lines for it.
+        left = self._lock_left()
+        try:
+            for other in files_of_all_instances(self._folder, self.options.file):
+                for frame in read_frames(self._folder, other):
+                    self._listed[frame.file] += 1
+                    if other == file:
+                        remember(self._known, [frame.key], kept=KEYS_KEPT)
+            for raw in left:
+                name = raw.removesuffix(RAW_SUFFIX) + SUFFIX
+                self._finish(name, self._listed[name])
+        finally:
+            for descriptor in left.values():
+                os.close(descriptor)
+
+    def _lock_left(self) -> dict[str, int]:
+        """The videos of processes that died, each with the descriptor that holds its lock."""
+        left: dict[str, int] = {}
         for raw in names_in(self._folder):
             if GROWN.fullmatch(raw):
-                descriptor = open_beneath(self._folder, raw, os.O_RDWR)
-                try:
-                    # Other processes of this logger may be alive.
-                    if lock(descriptor, raw):
-                        name = raw.removesuffix(RAW_SUFFIX) + SUFFIX
-                        self._finish(name, self._listed[name])
-                finally:
-                    os.close(descriptor)
+                with suppress(FileNotFoundError):  # Another instance has just finished it.
+                    descriptor = open_beneath(self._folder, raw, os.O_RDWR)
+                    if lock(descriptor, raw) and has_name(self._folder, raw, descriptor):
+                        left[raw] = descriptor
+                    else:
+                        os.close(descriptor)
+        return left
 
     def _choose_channel(self, wanted: str | None) -> tuple[str, Callable[[Array], Array]]:
         shown = _shown_channels(self.buffer.channels)

@@ -5,6 +5,7 @@ import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from loggers.memory_buffer import MemoryBuffer
 
 from millpond.errors import ConfigError
+from millpond_loggers import video_logger
 from millpond_loggers.testing.abandoned import abandon_files
 from millpond_loggers.video_logger import Logger, VideoLogger, VideoOptions
 
@@ -403,3 +405,63 @@ def test_the_module_exports_the_logger() -> None:
     assert Logger is VideoLogger
     assert Logger.libraries == ("av",)
     assert Logger.extra == "video"
+
+
+def at_the_look_at_the_folder(monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> None:
+    """Do something once, at the moment at which a logger that starts has seen what is there."""
+    real = video_logger.names_in
+
+    def look(folder: int) -> list[str]:
+        found = list(real(folder))
+        monkeypatch.undo()
+        do()
+        return found
+
+    monkeypatch.setattr(video_logger, "names_in", look)
+
+
+def test_frames_that_another_instance_writes_before_it_dies_are_not_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Run(tmp_path, own={"instance": 1, "instances": 2})
+    first.log(*range(5))
+
+    def goes_on_and_dies() -> None:
+        first.log(*range(5, 10))
+        for part in first.logger._growing.values():
+            part.close()
+
+    at_the_look_at_the_folder(monkeypatch, goes_on_and_dies)
+    second = Run(tmp_path, own={"instance": 2, "instances": 2})
+    (video,) = (tmp_path / "videos").glob("*.mp4")
+    assert len(shades(video)) == len(lines(tmp_path, "frames-1.jsonl")) == 10
+    second.logger.end()
+
+
+def test_a_video_that_another_instance_ends_meanwhile_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Run(tmp_path, own={"instance": 1, "instances": 2}, frames_max=8)
+    first.log(*range(5))
+    at_the_look_at_the_folder(monkeypatch, lambda: first.log(*range(5, 10)))
+    second = Run(tmp_path, own={"instance": 2, "instances": 2}, frames_max=8)
+    second.logger.end()
+    first.end()
+    assert sorted(len(shades(path)) for path in (tmp_path / "videos").glob("*.mp4")) == [2, 8]
+
+
+def test_a_video_is_locked_until_it_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Run(tmp_path, own={"instance": 1, "instances": 2}, frames_max=8)
+    real = video_logger.finish
+
+    def starts_another(*arguments: Any) -> int:
+        monkeypatch.undo()
+        Run(tmp_path, own={"instance": 2, "instances": 2}, frames_max=8).logger.end()
+        return real(*arguments)
+
+    monkeypatch.setattr(video_logger, "finish", starts_another)
+    first.log(*range(8))
+    first.end()
+    assert sorted(len(shades(path)) for path in (tmp_path / "videos").glob("*.mp4")) == [8]

@@ -25,6 +25,7 @@ from millpond.core.events import LoggerRaised
 from millpond.core.invariants import check_holds
 from millpond.core.lifecycle import HAS_PROCESS, Input, State
 from millpond.core.logger_record import LoggerRecord, LoggerSpec, brief
+from millpond.core.progress import RETURNED
 from millpond.core.restart import CRASHES_MAX, DISK_ERRORS, RAISES_MAX, RETRY_S
 from millpond.core.slots import SlotTable
 
@@ -135,7 +136,8 @@ class LoggerTable:
     def collect(self, logger: int, now_s: float) -> list[Command]:
         """It rang: end the holds that it has released, and send it more."""
         commands = self._collect(logger, now_s)
-        has_kept = self._records[logger].note_word(self._started(logger), now_s)
+        word = self._started(logger)
+        has_kept = word >= RETURNED and self._records[logger].note_word(word, now_s)
         return commands + self.send(logger, now_s) if commands or has_kept else []
 
     def _is_drained(self, logger: int) -> bool:

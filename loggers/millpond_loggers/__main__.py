@@ -22,7 +22,7 @@ from millpond_loggers.plugin import PluginError, load
 from millpond_loggers.process.confine import confine, keep_private
 from millpond_loggers.process.diagnostics import show_diagnostics
 from millpond_loggers.process.logger_setup import make_logger
-from millpond_loggers.process.problem import describe
+from millpond_loggers.process.problem import describe, errno_of
 from millpond_loggers.process.runner import READ_BYTES, Runner
 from millpond_loggers.process.status import Status
 
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
         status.failed(str(error))
         return 1
     except (Exception, SystemExit) as error:  # noqa: BLE001  Whatever a user's __init__ raises is reported.
-        status.failed(f"making the logger failed:\n{describe(error)}")
+        status.failed(f"making the logger failed:\n{describe(error)}", errno_of(error))
         return 1
     runner = Runner(
         logger,

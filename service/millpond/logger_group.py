@@ -124,7 +124,7 @@ class LoggerGroup:
             self._dispatch(LoggerReady(logger))
         elif frame.kind == Kind.FAILED:
             log.error("logger cannot be made", logger=name, problem=text)
-            self._dispatch(LoggerFailed(logger, text))
+            self._dispatch(LoggerFailed(logger, text, frame.sequence))
         elif frame.kind == Kind.RAISED:
             slot, generation, number = frame.slot, frame.generation, frame.sequence
             self._dispatch(LoggerRaised(logger, slot, generation, text, number))

@@ -194,7 +194,14 @@ def test_the_logger_of_the_3db_page_works_as_it_stands(
         "Id,correct,zoom,name\n000001,False,1.2,a\n000002,True,1,2\n000003,True,-1,None\n"
     )
     said = logger.stdout.read() + logger.stderr.read()
-    assert said == b"" if has_return else b"define end()" in said
+    notes = said.decode().splitlines()
+    assert notes.pop(0).startswith("[millpond:INFO] CSVLogger has no flush(): ")
+    if has_return:
+        assert notes == []
+    else:
+        [warning] = notes
+        assert warning.startswith("[millpond:WARNING] log(None) at the end raised ")
+        assert "define end()" in warning
     assert os.read(logger.status, 100) == b""
 
 
@@ -240,7 +247,7 @@ MISTAKES = {
         "(my_logger.py:27, in log)",
     ),
     "no class": ("Logger = CSVLogger", "Logger = CSVLogger()", "CSVLogger.__init__() missing 3"),
-    "no log": ("def log(", "def _log(", "NotImplementedError: CSVLogger has no log(item)"),
+    "no log": ("def log(", "def _log(", "has neither log(self, item) nor log_many(self, items)"),
     "no free": ("        self.buffer.free(rix, self.regid)\n", "", ""),
     "a half line": ("free(rix, self.regid)", "free(rix), self.regid)", "unmatched ')'"),
 }
@@ -389,6 +396,7 @@ class Logger:
         print("half a line", end="")
         print("aside", file=sys.stderr)
         raise RuntimeError(item["id"])
+    def flush(self): pass
     def end(self):
         print(", the rest")
 """
@@ -419,7 +427,7 @@ def test_an_interrupt_does_not_end_a_logger(logger: LoggerProcess) -> None:
     logger.send(logger.job(1, "2"))
     assert logger.end() == 0
     assert (logger.folder / "details.csv").read_text() == "Id,correct\n1,False\n2,True\n"
-    assert logger.stderr.read() == b""
+    assert logger.stderr.read().count(b"\n") == 1  # It has no flush.
 
 
 CRASHING = """
@@ -429,6 +437,7 @@ class Logger:
     def log(self, item):
         if item["id"] == "bad":
             ctypes.string_at(0)
+    def flush(self): pass
 """
 
 
@@ -557,7 +566,7 @@ def test_the_limits_are_set_before_the_logger_is_made(logger: LoggerProcess) -> 
 
 
 def test_shared_memory_that_does_not_fit_into_the_limit_is_told(logger: LoggerProcess) -> None:
-    logger.set_up("class Logger:\n    def log(self, _): ...", limits={"memory_bytes": 1})
+    logger.set_up(HANGING, limits={"memory_bytes": 1})
     frame = logger.frame()
     assert frame.kind == Kind.FAILED
     assert b"Cannot allocate memory" in frame.body or b"MemoryError" in frame.body
@@ -583,3 +592,13 @@ def test_a_logger_that_hangs_when_the_daemon_is_gone_is_ended(logger: LoggerProc
     logger.set_up(HANGING, daemon_pid=1, more=logger.job(0, "1"))
     assert logger.end() == -signal.SIGALRM
     assert read_word(logger.segment.acks[1][4]) == (0, 1)
+
+
+def test_a_start_for_which_the_disk_has_no_room_is_told_with_its_number(
+    logger: LoggerProcess,
+) -> None:
+    code = "    def __init__(self, *args):\n        raise OSError(28, 'No space left on device')\n"
+    logger.set_up(f"class Logger:\n{code}    def log(self, item): ...\n")
+    frame = logger.frame()
+    assert (frame.kind, frame.sequence) == (Kind.FAILED, 28)
+    assert logger.process.wait() == 1

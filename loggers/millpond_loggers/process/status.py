@@ -32,9 +32,9 @@ class Status:
         """Say that the logger is made, and that jobs may come."""
         self._send(pack(Kind.READY))
 
-    def failed(self, problem: str) -> None:
-        """Say why the logger could not be made."""
-        self._send(pack(Kind.FAILED, _body(problem)))
+    def failed(self, problem: str, number: int = 0) -> None:
+        """Say why the logger could not be made, and the errno if the system said no."""
+        self._send(pack(Kind.FAILED, _body(problem), sequence=number))
 
     def raised(self, slot: int, generation: int, error: Exception) -> None:
         """Say that a result is not recorded, and the errno if the system said no."""

@@ -71,10 +71,15 @@ class LoggerReady:
 
 @dataclass(frozen=True, slots=True)
 class LoggerFailed:
-    """A logger could not be made; its process will end."""
+    """A logger could not be made; its process will end.
+
+    Args:
+        error_number: The errno of an `OSError`, or 0.
+    """
 
     logger: int
     problem: str
+    error_number: int = 0
 
 
 @dataclass(frozen=True, slots=True)

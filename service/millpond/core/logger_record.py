@@ -56,6 +56,7 @@ class LoggerRecord:
         self.is_suspended = False  # Its disk failed; it is tried again at an alarm.
         self.is_disk_bad = False  # The same, until something was recorded again.
         self.start_problem = ""  # Why its present process could not be made.
+        self.start_error = 0  # The errno of that.
         self.last_exit = ""  # Why its last process ended.
         self.last_error = ""
         self.ended_badly = False  # When it was asked to end.

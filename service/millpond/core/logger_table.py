@@ -96,6 +96,7 @@ class LoggerTable:
         record.advance(Input.SPAWN)
         self._alarms.set(Alarm(Why.STATE, logger), now_s + record.spec.start_s)
         record.start_problem = record.kill_cause = ""
+        record.start_error = 0
         return SpawnLogger(logger)
 
     def ready(self, logger: int, now_s: float) -> list[Command]:
@@ -254,9 +255,13 @@ class LoggerTable:
                 commands.append(ReportExit(logger, cause, None, is_fatal=False))
             return commands
         record.last_error = brief(record.start_problem) or cause
-        delay_s = record.history.record_exit(
-            now_s, ready_since_s=record.ready_since_s, chance=self._chance()
-        )
+        if record.start_error in DISK_ERRORS:  # As for `log`: it will pass, however long it takes.
+            delay_s: float | None = PROBE_S
+            record.is_disk_bad = True
+        else:
+            delay_s = record.history.record_exit(
+                now_s, ready_since_s=record.ready_since_s, chance=self._chance()
+            )
         record.advance(Input.GIVE_UP if delay_s is None else Input.EXIT)
         rest_s = record.spec.restart.retry_s if delay_s is None else delay_s
         self._alarms.set(Alarm(Why.STATE, logger), now_s + rest_s)

@@ -144,8 +144,8 @@ class Supervisor:
                 commands = []
             case LoggerReady(logger):
                 commands = loggers.ready(logger, now_s) + self._grant(now_s)
-            case LoggerFailed(logger, problem):
-                loggers[logger].start_problem = problem
+            case LoggerFailed(logger, problem, number):
+                loggers[logger].start_problem, loggers[logger].start_error = problem, number
                 commands = []
             case LoggerRaised():
                 commands = loggers.raised(event, now_s) + self._grant(now_s)

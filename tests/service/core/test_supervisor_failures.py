@@ -365,3 +365,15 @@ def test_a_retry_on_the_disk_does_not_take_the_others_there() -> None:
     fifth = result(slot=0, sequence=5)._replace(generation=2)
     commands = pond.tell(ResultsPublished(ANN, [fifth])) + pond.tell(SlotWanted(ANN))
     assert not any(isinstance(command, SpillResults) for command in commands)
+
+
+def test_a_start_that_fails_for_want_of_a_disk_is_tried_again_and_never_given_up() -> None:
+    pond = Pond(slots=4)
+    for _ in range(7):
+        pond.tell(LoggerFailed(CSV, "OSError: [Errno 28] No space left", min(DISK_ERRORS)))
+        told = pond.tell(LoggerExited(CSV, "exit(1)"))
+        assert ReportExit(CSV, "exit(1)", PROBE_S, is_fatal=False) in told
+        assert SpawnLogger(CSV) in pond.wake()
+    row = pond.supervisor.loggers[CSV].statistics()
+    assert row["is_suspended"]
+    pond.tell(LoggerReady(CSV))

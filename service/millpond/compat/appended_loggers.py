@@ -107,8 +107,9 @@ class LoggerManager:
 
         Raises:
             InvalidResult: The item cannot be sent.
-            LookupError: Its result was freed, or logged before.
-            DaemonUnreachable: The daemon, or the owner of the buffer, has ended.
+            LookupError: Its result was freed, or logged before, or the end was said.
+            DaemonUnreachable: The daemon, or the owner of the buffer, has ended; for a forked
+                process also when the end was said.
         """
         buffer = self._known_buffer()
         buffer.tell(End() if item is None else Log(*job_of(item)))
@@ -119,6 +120,7 @@ class LoggerManager:
         Raises:
             ResultsMissing: Some do not have everything; the message says which.
             DaemonUnreachable: Nothing was recorded for `patience_s`, or the daemon failed.
+            InvalidResult: This process was forked from the one that made the buffer.
         """
         buffer = self._known_buffer()
         buffer.end()

@@ -6,6 +6,7 @@ it read results, free them and log them.
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 import weakref
@@ -15,30 +16,34 @@ from typing import Any, Final, Protocol
 
 from numpy.typing import NDArray
 
-from millpond.compat.delivery import wait_delivered
+from millpond.compat.delivery import ResultsMissing
+from millpond.compat.joined_daemon import SOCKET_VARIABLE, JoinedDaemon
 from millpond.compat.mailbox import Mailbox
 from millpond.compat.messages import Free, Message, encode
 from millpond.compat.own_daemon import OwnDaemon, Plan
 from millpond.compat.pond_owner import PondOwner
-from millpond.compat.slot_pond import SlotPond
 from millpond.compat.threedb_values import channels_of_3db
 from millpond.core.layout import Channel
-from millpond.errors import InvalidResult
-from millpond.health_client import HEALTH_NAME
+from millpond.errors import DaemonUnreachable, InvalidResult, MillpondError
 
-SOCKET_VARIABLE: Final = "MILLPOND_SOCKET"
-JOIN_CONNECT_S: Final = 10.0
 # A slot comes free with every result that the slowest logger records: this long, and it is stuck.
 WAIT_S: Final = 120.0
 DEFAULT_OUTPUT_DIR: Final = "runs/threedb"
+LATE_SHOWN: Final = 10
 
 _buffers: weakref.WeakSet[CyclicBuffer] = weakref.WeakSet()
 
 
 def _open_declared() -> None:
-    """Before a fork: the child sees the memory only if it is there by then."""
+    """Before a fork: the child sees the memory only if it is there by then.
+
+    Nobody here could be told what goes wrong: the buffer keeps it for who uses it next.  It is
+    tried once, as each try may take long.
+    """
     for buffer in list(_buffers):
-        buffer.open()
+        if buffer.problem is None:
+            with contextlib.suppress(MillpondError, OSError):
+                buffer.open()
 
 
 os.register_at_fork(before=_open_declared)
@@ -58,8 +63,9 @@ class CyclicBuffer:
         buffers: As for `declare_buffers`, which is called with it.
         size: Results in memory at once, when a daemon is started for this buffer.
         with_tqdm: Without effect: ``millpond status`` shows how full it is.
-        socket: Of a running daemon to join, or its run folder; by default what the environment
-            variable ``MILLPOND_SOCKET`` says, and without it a daemon is started.
+        socket: Of a running daemon to join, or its run folder, or its configuration, which tells
+            of sockets that are elsewhere; by default what the environment variable
+            ``MILLPOND_SOCKET`` says, and without it a daemon is started.
         wait_s: Seconds that `allocate` waits for a slot.
 
     Attributes:
@@ -89,7 +95,8 @@ class CyclicBuffer:
         self._handed_over: set[int] = set()  # Registrations of loggers, which the daemon runs.
         self._arrays: dict[str, NDArray[Any]] = {}
         self._owner: PondOwner | None = None
-        self._daemon: OwnDaemon | None = None
+        self._daemon: OwnDaemon | JoinedDaemon | None = None
+        self._problem: MillpondError | OSError | None = None
         self._tensor_of: Callable[[NDArray[Any]], Any] | None = None
         _buffers.add(self)
         if buffers is not None:
@@ -99,6 +106,11 @@ class CyclicBuffer:
     def is_ours(self) -> bool:
         """Whether this process owns it."""
         return self._mailbox.is_ours
+
+    @property
+    def problem(self) -> MillpondError | OSError | None:
+        """Why the daemon could not be started or joined when this was tried last."""
+        return self._problem
 
     @property
     def channels(self) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -154,9 +166,14 @@ class CyclicBuffer:
 
         Raises:
             InvalidResult: The channels are not declared, or this process cannot see the memory.
+            DaemonUnreachable: The daemon could not be started, for a forked process at its fork.
             IndexError: There is no such slot.
         """
         if not self._arrays:
+            if not self.is_ours and self._problem is not None:
+                raise DaemonUnreachable(
+                    f"this process cannot see the results: when it was forked, {self._problem}"
+                ) from self._problem
             if not self.is_ours:
                 raise InvalidResult(
                     "this process was forked before the channels were declared: it cannot see "
@@ -228,25 +245,39 @@ class CyclicBuffer:
             self._handed_over.add(regid)
 
     def open(self) -> None:
-        """Start the daemon, or join it, if the channels are declared; the loggers'."""
+        """Start the daemon, or join it, if the channels are declared; the loggers'.
+
+        Raises:
+            MillpondError: It could not be started or joined; `problem` keeps it.
+            OSError: The run folder cannot be written; `problem` keeps it.
+        """
         if self._owner is not None or not self.initialized or not self.is_ours:
             return
         declared = {channel.name: (channel.shape, channel.dtype) for channel in self._channels}
-        if self._join:
-            pond = SlotPond(self._join, declared, connect_s=JOIN_CONNECT_S)
-        else:
-            loggers = self._loggers or Nobody()
-            plan = loggers.plan(self.size)
-            self._daemon = OwnDaemon(plan, self._channels)
-            pond = self._daemon.connect(declared)
+        try:
+            daemon = self._begin_daemon()
+            pond = daemon.connect(declared)
+        except (MillpondError, OSError) as problem:
+            self._problem = problem
+            raise
+        self._problem = None
+        self._daemon = daemon
         self.size = pond.layout.slot_count
         self._arrays = pond.arrays
         self._owner = PondOwner(pond, self._mailbox)
 
     def end(self) -> None:
-        """Nothing more comes: publish what was logged, and leave; the loggers'."""
-        if self._owner is not None and not self._owner.is_over:
+        """Nothing more comes: publish what was logged, and leave; the loggers'.
+
+        Raises:
+            InvalidResult: This process does not own the buffer.
+            DaemonUnreachable: The daemon did not start, is gone, or did not acknowledge everything.
+        """
+        self._check_ours("ends it")
+        if self._owner is not None:
             self._owner.end()
+        elif self._problem is not None:
+            raise self._problem
 
     def wait_delivered(self, patience_s: float) -> None:
         """Wait until the loggers have everything; the loggers'.
@@ -254,19 +285,32 @@ class CyclicBuffer:
         Raises:
             ResultsMissing: Some do not have everything; the message says which.
             DaemonUnreachable: Nothing was recorded for `patience_s`, or the daemon failed.
+            InvalidResult: This process does not own the buffer.
         """
+        self._check_ours("waits for the loggers")
         if self._daemon is not None:
             self._daemon.wait(patience_s)
-        elif self._join:
-            place = Path(self._join)
-            folder = place if place.is_dir() else place.parent
-            wait_delivered(folder / HEALTH_NAME, patience_s)
+        if self._owner is not None and (late := self._owner.late):
+            more = ", ..." if len(late) > LATE_SHOWN else ""
+            raise ResultsMissing(
+                f"{len(late)} results were logged after the end, which log(None), join or close "
+                f"has said, and are not recorded: {', '.join(late[:LATE_SHOWN])}{more}"
+            )
 
-    def _opened(self) -> PondOwner:
+    def _begin_daemon(self) -> OwnDaemon | JoinedDaemon:
+        if self._join:
+            return JoinedDaemon(self._join)
+        return OwnDaemon((self._loggers or Nobody()).plan(self.size), self._channels)
+
+    def _check_ours(self, deed: str) -> None:
+        """Refuse what is the owner's: a forked process has copies of locks that nobody gives."""
         if not self.is_ours:
             raise InvalidResult(
-                f"only the process that made the buffer (pid {self._mailbox.owner_pid}) allocates"
+                f"only the process that made the buffer (pid {self._mailbox.owner_pid}) {deed}"
             )
+
+    def _opened(self) -> PondOwner:
+        self._check_ours("allocates")
         if not self.initialized:
             raise InvalidResult("the buffer has no channels yet: call declare_buffers first")
         self.open()

@@ -8,16 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from millpond.errors import DaemonUnreachable
+from millpond.errors import DaemonUnreachable, MillpondError
 from millpond.health_client import fetch_status
 
 LOOK_S: Final = 0.2
 _WAITING: Final = ("queued", "in_window", "spilled")
 
 
+class ResultsMissing(MillpondError):
+    """Some results have not reached every logger, and will not."""
+
+
 def wait_delivered(
     health_socket: Path, patience_s: float, *, has_ended: Callable[[float], bool] | None = None
-) -> None:
+) -> dict[str, Any]:
     """Wait as long as the loggers get on.
 
     Args:
@@ -26,23 +30,28 @@ def wait_delivered(
         has_ended: Waits for so many seconds, and says whether the daemon has ended: that is then
             what is waited for.  None: it goes on, and its loggers shall have everything.
 
+    Returns:
+        The last status that the daemon gave; empty when it gave none.
+
     Raises:
         DaemonUnreachable: Nothing was recorded for so long, or the daemon does not answer.
     """
+    status: dict[str, Any] = {}
     last: object = None
     due_s = time.monotonic() + patience_s
     while True:
         if has_ended is None:
             time.sleep(LOOK_S)
         elif has_ended(LOOK_S):
-            return
+            return status
         rows: dict[str, Any] = {}
         problem = "it does not answer"
         with contextlib.suppress(OSError):
-            rows = fetch_status(health_socket)["loggers"]
+            status = fetch_status(health_socket)
+            rows = status["loggers"]
             problem = describe(rows)
             if has_ended is None and not problem:
-                return
+                return status
         now = [(row["delivered"], row["dead"], row["spilled"]) for row in rows.values()]
         if rows and now != last:
             last = now

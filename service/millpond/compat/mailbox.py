@@ -18,7 +18,6 @@ from millpond.errors import DaemonUnreachable
 
 SEND_S: Final = 120.0  # The owner takes messages at once, unless it is stopped.
 MESSAGE_BYTES_MAX: Final = 128 * 1024
-WAKE: Final = b"\0"
 
 _mailboxes: weakref.WeakSet[Mailbox] = weakref.WeakSet()
 
@@ -49,10 +48,10 @@ class Mailbox:
         return os.getpid() == self.owner_pid
 
     def send(self, message: bytes) -> None:
-        """Send one message, of 2 to `MESSAGE_BYTES_MAX` bytes.
+        """Send one message, of 1 to `MESSAGE_BYTES_MAX` bytes.
 
         Raises:
-            DaemonUnreachable: The owner has ended, or takes nothing for `SEND_S`.
+            DaemonUnreachable: The owner has ended, refuses it, or takes nothing for `SEND_S`.
         """
         try:
             self._writer.send(message, socket.MSG_NOSIGNAL)
@@ -63,14 +62,18 @@ class Mailbox:
             ) from None
         except OSError as error:
             raise DaemonUnreachable(
-                f"the process that owns the buffer (pid {self.owner_pid}) has ended or closed it "
-                f"({error.strerror})"
+                f"the process that owns the buffer (pid {self.owner_pid}) has ended or closed it: "
+                f"nothing is logged or freed after log(None), join or close ({error.strerror})"
             ) from None
 
-    def wake(self) -> None:
-        """End a `wait` of another thread; the owner's."""
-        with suppress(BlockingIOError):  # It has enough to wake up for.
-            self._writer.send(WAKE, socket.MSG_DONTWAIT)
+    def refuse(self) -> None:
+        """Take nothing more: sending is an error from now on, here and in the children.
+
+        What was sent before can still be received.  A `wait` of another thread ends.  Only who
+        receives afterwards lets those go who wait for room.  The owner's.
+        """
+        with suppress(OSError):  # It was closed.
+            self._reader.shutdown(socket.SHUT_RD)
 
     def receive(self) -> list[bytes]:
         """All messages that have come, without waiting; the owner's."""
@@ -82,11 +85,10 @@ class Mailbox:
                 return messages
             if not message:
                 return messages
-            if message != WAKE:
-                messages.append(message)
+            messages.append(message)
 
     def wait(self) -> None:
-        """Wait until a message has come; the owner's."""
+        """Wait until a message has come, or `refuse` was called; the owner's."""
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
         poll.poll()

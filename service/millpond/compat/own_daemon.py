@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from millpond.compat.delivery import wait_delivered
+from millpond.compat.delivery import ResultsMissing, wait_delivered
 from millpond.compat.slot_pond import SlotPond
 from millpond.core.layout import Channel, channels_to_json
-from millpond.errors import DaemonUnreachable, MillpondError
-from millpond.run_folder import spill_folders
+from millpond.errors import DaemonUnreachable
+from millpond.run_folder import AlreadyRunning, RunFolder, spill_folders
 
 START_S: Final = 60.0
 CONNECT_S: Final = 1.0
@@ -35,10 +35,6 @@ SECTIONS: Final = ("inference", "evaluation", "render_args", "policy", "controls
 SOCKET_PATH_BYTES_MAX: Final = 107
 TAIL_BYTES: Final = 2000
 EXIT_LOST: Final = 1
-
-
-class ResultsMissing(MillpondError):
-    """The daemon has ended, and some results have not reached every logger."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ class OwnDaemon:
         channels: What will be written.
 
     Raises:
-        DaemonUnreachable: It ended at once; the message has its last words.
+        DaemonUnreachable: Another one runs in the folder, in which nothing was changed.
         OSError: The run folder cannot be written.
     """
 
@@ -99,7 +95,10 @@ class OwnDaemon:
         import yaml  # noqa: PLC0415  The renderer's side does without; who starts a daemon has it.
 
         folder = plan.output_dir
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            RunFolder(folder).close()
+        except AlreadyRunning as running:  # Perhaps it drains: its log and configuration stay.
+            raise DaemonUnreachable(f"the daemon could not be started: {running}") from None
         self._folder = folder
         self._sockets = None
         if len(os.fsencode(folder / "millpond.sock")) > SOCKET_PATH_BYTES_MAX:
@@ -113,7 +112,10 @@ class OwnDaemon:
         )
         self._log_path = folder / "millpond.log"
         command = [sys.executable, "-P", "-m", __name__, str(self._config), str(os.getpid())]
-        with self._log_path.open("wb") as log:
+        if self._sockets is not None:
+            command.append(str(self._sockets))
+        with self._log_path.open("ab") as log:
+            self._log_start = log.tell()  # Before it are the words of earlier ones.
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -140,7 +142,7 @@ class OwnDaemon:
                 pond = SlotPond(self.socket, channels, connect_s=CONNECT_S)
                 if pond.daemon_pid == self.pid:
                     return pond
-                pond.close()  # An older one has the folder; ours ends because of that.
+                pond.close()  # Another one was quicker; ours ends because of that.
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(CONNECT_S)
         self.kill()
@@ -156,13 +158,13 @@ class OwnDaemon:
         wait_delivered(self._health_socket, patience_s, has_ended=self._has_ended)
         code = self._process.wait()
         self._remove_sockets()
-        if code == EXIT_LOST:
-            raise ResultsMissing(f"not every logger has every result: {self.last_words()}")
         if waiting := spill_folders(self._folder / "spill"):
             raise ResultsMissing(
                 f"results wait on the disk for {', '.join(sorted(path.name for path in waiting))}; "
                 f"deliver them with: millpond replay {self._config}\n{self.last_words()}"
             )
+        if code == EXIT_LOST:
+            raise ResultsMissing(f"not every logger has every result: {self.last_words()}")
         if code:
             raise DaemonUnreachable(f"the daemon ended with {code}: {self.last_words()}")
 
@@ -175,7 +177,10 @@ class OwnDaemon:
     def last_words(self) -> str:
         """The end of its log, and where that is."""
         try:
-            text = self._log_path.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
+            with self._log_path.open("rb") as log:
+                end = log.seek(0, os.SEEK_END)
+                log.seek(max(self._log_start, end - TAIL_BYTES))
+                text = log.read().decode(errors="replace").strip()
         except OSError as error:
             text = str(error)
         return f"{text or 'it said nothing'}\n(see {self._log_path})"
@@ -231,13 +236,21 @@ def end_with(pid: int) -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def main(config: str, pid: str) -> None:
-    """Run the daemon of a process: ``python -m millpond.compat.own_daemon CONFIG PID``."""
+def main(config: str, pid: str, *sockets: str) -> None:
+    """Run the daemon of a process: ``python -m millpond.compat.own_daemon CONFIG PID [FOLDER]``.
+
+    The folder is that of the sockets, made for them: whoever made it may not be there any more to
+    remove it.
+    """
     from millpond.__main__ import main as run  # noqa: PLC0415
 
-    end_with(int(pid))
-    sys.argv = ["millpond", "run", config, "--exit-when-done"]
-    run()
+    try:
+        end_with(int(pid))
+        sys.argv = ["millpond", "run", config, "--exit-when-done"]
+        run()
+    finally:
+        for folder in sockets:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

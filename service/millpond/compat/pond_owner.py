@@ -39,6 +39,7 @@ class PondOwner:
         self._turn = threading.RLock()
         self._failure: MillpondError | None = None
         self._is_over = False
+        self._late: list[str] = []
         self._thread = threading.Thread(target=self._take_in, name="millpond", daemon=True)
         self._thread.start()
 
@@ -46,6 +47,11 @@ class PondOwner:
     def is_over(self) -> bool:
         """Whether the end has come: nothing more is allocated or logged."""
         return self._is_over
+
+    @property
+    def late(self) -> list[str]:
+        """The ids of what others logged after the end: it is not recorded."""
+        return self._late
 
     def allocate(self, values: Mapping[str, Any], holders: Iterable[int], timeout_s: float) -> int:
         """Copy a result into a free slot.
@@ -81,7 +87,7 @@ class PondOwner:
         """Take in a message of this process.
 
         Raises:
-            LookupError: It logs what cannot be logged.
+            LookupError: It logs what cannot be logged, or after the end.
             DaemonUnreachable: The daemon is gone.
         """
         with self._turn:
@@ -95,14 +101,7 @@ class PondOwner:
             DaemonUnreachable: The daemon was gone when this was tried before, or is now.
         """
         with self._turn:
-            for data in self._mailbox.receive():
-                message = decode(data)
-                try:
-                    self._take(message)
-                except LookupError as error:
-                    log.error("%s", error)
-                except MillpondError as error:
-                    self._failure = self._failure or error
+            self._receive()
             if self._failure is not None:
                 raise self._failure
 
@@ -110,15 +109,15 @@ class PondOwner:
         """Publish what was logged, give back what was not, and leave the pond.
 
         Raises:
-            DaemonUnreachable: The daemon is gone, or did not acknowledge everything.
+            DaemonUnreachable: The daemon is gone, or did not acknowledge everything; also when
+                somebody else has said before that the end has come.
         """
         with self._turn:
             try:
                 self.drain()
                 self._end()
             finally:
-                self._is_over = True
-                self._mailbox.wake()
+                self._refuse()
         if threading.current_thread() is not self._thread:
             self._thread.join(THREAD_END_S)
 
@@ -132,10 +131,27 @@ class PondOwner:
             except MillpondError:
                 continue  # It is told to whoever calls next.
 
+    def _receive(self) -> None:
+        for data in self._mailbox.receive():
+            message = decode(data)
+            try:
+                self._take(message)
+            except LookupError as error:
+                log.error("%s", error)
+                if self._is_over and isinstance(message, Log):
+                    self._late.append(message.id)
+            except MillpondError as error:
+                self._failure = self._failure or error
+
     def _take(self, message: Message) -> None:
         match message:
             case Free(slot, registration):
                 self._finish(self._uses.free(slot, registration))
+            case Log(_, id) if self._is_over:
+                raise LookupError(
+                    f"result {id!r} cannot be logged: it comes after the end, which log(None), "
+                    "join or close has said"
+                )
             case Log(slot, id, body):
                 self._finish(self._uses.log(slot, (id, body)))
             case End():
@@ -153,7 +169,13 @@ class PondOwner:
     def _end(self) -> None:
         if self._is_over:
             return
-        self._is_over = True
+        self._refuse()
         for use in self._uses.end():
             self._finish(use)
         self._pond.close()
+
+    def _refuse(self) -> None:
+        """Take nothing more from others; what has come meanwhile is too late."""
+        self._is_over = True
+        self._mailbox.refuse()
+        self._receive()

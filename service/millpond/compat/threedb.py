@@ -13,7 +13,7 @@ from __future__ import annotations
 from millpond.compat.appended_loggers import LoggerManager
 from millpond.compat.cyclic_buffer import CyclicBuffer
 from millpond.compat.cyclic_buffer import CyclicBuffer as BigChungusCyclicBuffer
-from millpond.compat.own_daemon import ResultsMissing
+from millpond.compat.delivery import ResultsMissing
 from millpond.errors import DaemonUnreachable, InvalidResult, PondFull
 
 __all__ = [

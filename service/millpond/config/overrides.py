@@ -14,7 +14,9 @@ from millpond.errors import ConfigError
 
 PREFIX: Final = "MILLPOND_"
 # Variables that are no configuration: the tests' faults, and what marks the loggers of a daemon.
-RESERVED: Final = frozenset({"MILLPOND_FAULT", "MILLPOND_LOGGER", "MILLPOND_RUN"})
+RESERVED: Final = frozenset(
+    {"MILLPOND_FAULT", "MILLPOND_LOGGER", "MILLPOND_RUN", "MILLPOND_SOCKET"}
+)
 # The sections whose single values can be set; "" is the top.
 _SETTABLE_SECTIONS: Final = frozenset({"", "buffer", "disk", "service"})
 

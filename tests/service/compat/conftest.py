@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from millpond.compat.cyclic_buffer import CyclicBuffer
 from millpond.compat.own_daemon import OwnDaemon, Plan
 from millpond.containment import become_subreaper
 from millpond.core.layout import Channel
@@ -52,6 +55,34 @@ def wait_until(condition: Callable[[], object], within_s: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < end_s, "it never came to hold"
         time.sleep(0.01)
+
+
+class _HeldValues(dict[str, Any]):
+    """A result that can be copied when it may."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        super().__init__(values)
+        self.is_wanted = threading.Event()
+        self.is_free = threading.Event()
+
+    def __getitem__(self, name: str) -> Any:
+        self.is_wanted.set()
+        assert self.is_free.wait(60), "nobody let it go on"
+        return super().__getitem__(name)
+
+
+@contextlib.contextmanager
+def allocating(buffer: CyclicBuffer, values: dict[str, Any]) -> Iterator[None]:
+    """Another thread is in the middle of `allocate`, and stays there."""
+    held = _HeldValues(values)
+    thread = threading.Thread(target=buffer.allocate, args=(held,))
+    thread.start()
+    try:
+        assert held.is_wanted.wait(60), "it was never copied"
+        yield
+    finally:
+        held.is_free.set()
+        thread.join()
 
 
 def has_ended(pid: int) -> bool:

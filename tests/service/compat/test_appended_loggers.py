@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from service.compat.conftest import CHANNELS
+from service.compat.conftest import CHANNELS, allocating, wait_until
 from service.compat.forked import in_fork
 
 from millpond.compat.appended_loggers import LoggerManager
 from millpond.compat.cyclic_buffer import CyclicBuffer
-from millpond.compat.own_daemon import ResultsMissing
+from millpond.compat.delivery import ResultsMissing
 from millpond.core.layout import channels_to_json
 from millpond.errors import DaemonUnreachable, InvalidResult
 
@@ -264,3 +264,79 @@ def test_results_that_did_not_reach_a_logger_are_an_error_of_join(
     loggers.log(None)
     with pytest.raises(ResultsMissing, match=r"1 published = 0 delivered . 1 dead"):
         loggers.join()
+
+
+@pytest.fixture
+def loggers(buffer: CyclicBuffer, tmp_path: Path) -> LoggerManager:
+    """Those of a run that has begun."""
+    made = LoggerManager(buffer=buffer, output_dir=tmp_path)
+    made.append("csv")
+    buffer.declare_buffers(DECLARED)
+    made.start()
+    return made
+
+
+def test_only_the_owner_joins_and_a_child_that_tries_never_hangs(
+    buffer: CyclicBuffer, loggers: LoggerManager
+) -> None:
+    told = r"only the process that made the buffer \(pid \d+\) ends it"
+    with pytest.raises(InvalidResult, match=told):
+        in_fork(loggers.join)
+    with allocating(buffer, VALUES), pytest.raises(InvalidResult, match=told):
+        in_fork(loggers.join)  # It was forked while the other thread had its turn.
+    loggers.log(item(buffer.allocate(VALUES)))
+    loggers.join()
+
+
+def test_what_a_child_logs_after_the_end_is_an_error_where_it_is_logged(
+    buffer: CyclicBuffer, loggers: LoggerManager, tmp_path: Path
+) -> None:
+    index, late = buffer.allocate(VALUES), buffer.allocate(VALUES)
+    loggers.log(item(index))
+    in_fork(loggers.log, None)
+    wait_until(lambda: (tmp_path / "millpond.log").read_text().count("published ="))
+    with pytest.raises(DaemonUnreachable, match=r"nothing is logged or freed after log\(None\)"):
+        in_fork(loggers.log, item(late, "late"))
+    with pytest.raises(LookupError, match="'late' cannot be logged: it comes after the end"):
+        loggers.log(item(late, "late"))
+    loggers.join()  # Who logged it was told.
+    assert [row["id"] for row in recorded(tmp_path)] == ["a"]
+
+
+def test_what_a_child_logged_just_after_the_end_is_an_error_of_join(
+    buffer: CyclicBuffer, loggers: LoggerManager, tmp_path: Path
+) -> None:
+    indices = [buffer.allocate(VALUES) for _ in range(2)]
+
+    def child() -> None:
+        loggers.log(item(indices[0], "in-time"))
+        loggers.log(None)
+        loggers.log(item(indices[1], "late"))
+
+    with allocating(buffer, VALUES):
+        in_fork(child)  # All of it waits for the owner's turn.
+    for _ in range(2):
+        with pytest.raises(ResultsMissing, match=r"1 results were logged after the end.*: late$"):
+            loggers.join()
+    assert [row["id"] for row in recorded(tmp_path)] == ["in-time"]
+    with pytest.raises(ResultsMissing):
+        buffer.wait_delivered(1)
+
+
+def test_a_daemon_that_cannot_be_started_at_a_fork_is_told_to_whoever_uses_it(
+    tmp_path: Path,
+) -> None:
+    buffer = CyclicBuffer(size=2)
+    loggers = LoggerManager(buffer=buffer, output_dir=tmp_path)
+    loggers.append("no.such.logger")
+    buffer.declare_buffers(DECLARED)
+    for _ in range(2):
+        told = r"when it was forked, the daemon could not be started: .*no\.such\.logger"
+        with pytest.raises(DaemonUnreachable, match=told):
+            in_fork(buffer.__getitem__, 0)
+    # A second fork does not try again; whoever asks for it does.
+    assert (tmp_path / "millpond.log").read_text().count("no.such.logger") == 1
+    for use in (loggers.start, lambda: buffer.allocate(VALUES), loggers.join):
+        with pytest.raises(DaemonUnreachable, match=r"no\.such\.logger"):
+            use()
+    assert (tmp_path / "millpond.log").read_text().count("no.such.logger") == 3

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from service.compat.conftest import CHANNELS, has_ended, rows, wait_until
+from service.compat.conftest import CHANNELS, allocating, has_ended, rows, wait_until
 from service.compat.forked import in_fork
 
 from millpond.compat import cyclic_buffer
 from millpond.compat.cyclic_buffer import CyclicBuffer, live_buffers
-from millpond.compat.messages import Log
+from millpond.compat.delivery import ResultsMissing
+from millpond.compat.messages import End, Log
+from millpond.compat.own_daemon import OwnDaemon, Plan
 from millpond.core.layout import channels_to_json
 from millpond.errors import ChannelsRefused, DaemonUnreachable, InvalidResult, PondFull
 
@@ -233,11 +236,81 @@ def test_a_buffer_alone_starts_a_daemon_and_ends_it_when_it_is_closed() -> None:
     index = buffer.allocate(VALUES)
     buffer.tell(Log(index, "a", b'{"id":"a","render_args":{}}'))
     in_fork(buffer.free, index, regid)
-    assert buffer._daemon is not None
+    assert isinstance(buffer._daemon, OwnDaemon)
     buffer.close()
     assert has_ended(buffer._daemon.pid)
     assert "1 published = 1 delivered" in Path("runs/threedb/millpond.log").read_text()
     buffer.close()
+
+
+@pytest.mark.parametrize("use", [CyclicBuffer.end, lambda buffer: buffer.wait_delivered(5)])
+def test_a_forked_process_neither_ends_it_nor_waits(
+    make: Callable[..., CyclicBuffer], use: Callable[[CyclicBuffer], None]
+) -> None:
+    buffer = make()
+    buffer.process_events()
+    with (
+        allocating(buffer, VALUES),  # The lock that the child has a copy of is taken.
+        pytest.raises(InvalidResult, match=r"only the process that made the buffer \(pid \d+\)"),
+    ):
+        in_fork(use, buffer)
+
+
+def test_an_end_that_failed_is_told_by_who_ends_it_too() -> None:
+    buffer = CyclicBuffer(DECLARED, size=3)
+    index = buffer.allocate(VALUES)
+    assert isinstance(buffer._daemon, OwnDaemon)
+    assert buffer._owner is not None
+    os.kill(buffer._daemon.pid, signal.SIGSTOP)
+    buffer.tell(Log(index, "unread", b'{"id":"unread","render_args":{}}'))
+    buffer._daemon.kill()
+    in_fork(buffer.tell, End())
+    wait_until(lambda: buffer._owner.is_over)
+    for _ in range(2):
+        with pytest.raises(DaemonUnreachable, match="not acknowledged: unread"):
+            buffer.end()
+
+
+def test_a_joined_daemon_whose_health_is_elsewhere_is_joined_by_its_configuration(
+    served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "h.sock"
+    config = tmp_path / "mine.yaml"
+    sockets = {"socket": str(served), "health_socket": str(elsewhere)}
+    logging = {"logger_modules": ["csv"]}
+    config.write_text(
+        json.dumps({"output_dir": str(served.parent), "service": sockets, "logging": logging})
+    )
+    health = served.with_name("health.sock")
+    wait_until(health.exists)
+    health.rename(elsewhere)
+    try:
+        monkeypatch.setenv("MILLPOND_SOCKET", str(config))
+        buffer = CyclicBuffer(DECLARED)
+        index = buffer.allocate(VALUES)
+        buffer.tell(Log(index, "elsewhere", b'{"id":"elsewhere","render_args":{}}'))
+        buffer.close()
+    finally:
+        elsewhere.rename(health)
+    assert "elsewhere" in rows(served)
+
+
+def test_results_that_a_joined_daemon_gave_up_are_an_error(tmp_path: Path) -> None:
+    dying = "import os\nclass Logger:\n    __init__ = lambda *_: None\n"
+    (tmp_path / "dying.py").write_text(f"{dying}    log = lambda *_: os._exit(3)\n")
+    logger = {"module": str(tmp_path / "dying.py"), "on_crash": "drop"}
+    daemon = OwnDaemon(Plan(tmp_path / "out", [logger]), CHANNELS)
+    keeps_it = daemon.connect({c.name: (c.shape, c.dtype) for c in CHANNELS})
+    try:
+        buffer = CyclicBuffer(DECLARED, socket=daemon.socket)
+        index = buffer.allocate(VALUES)
+        buffer.tell(Log(index, "lost", b'{"id":"lost","render_args":{}}'))
+        buffer.end()
+        with pytest.raises(ResultsMissing, match=r"given up, .*: 1 for logger 'dying'; see"):
+            buffer.wait_delivered(30)
+    finally:
+        keeps_it.close()
+        daemon.kill()
 
 
 def test_closing_what_was_never_used_does_nothing(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def status(**row: Any) -> dict[str, Any]:
 def test_it_returns_when_nothing_waits(tmp_path: Path) -> None:
     path = tmp_path / "h.sock"
     with answering(path, status(), status(delivered=9), status(delivered=10, **DONE)) as served:
-        wait_delivered(path, 20)
+        assert wait_delivered(path, 20)["loggers"]["csv"]["delivered"] == 10
     assert len(served) == 3
 
 
@@ -85,7 +85,7 @@ def test_a_daemon_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 def test_the_end_of_the_daemon_is_the_end_of_the_wait(tmp_path: Path) -> None:
     looks = iter([False, False, True])
-    wait_delivered(tmp_path / "none.sock", 20, has_ended=lambda _: next(looks))
+    assert wait_delivered(tmp_path / "none.sock", 20, has_ended=lambda _: next(looks)) == {}
 
 
 def test_an_own_daemon_that_does_not_end_is_told(tmp_path: Path) -> None:

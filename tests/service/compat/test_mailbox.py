@@ -6,8 +6,10 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from service.compat.conftest import wait_until
 from service.compat.forked import in_fork
 
 from millpond.compat.mailbox import MESSAGE_BYTES_MAX, Mailbox
@@ -37,16 +39,40 @@ def test_messages_arrive_whole_and_in_order(mailbox: Mailbox) -> None:
     assert len(sent[2]) < MESSAGE_BYTES_MAX
 
 
-def test_a_waiting_thread_is_woken_also_when_the_mailbox_is_full(mailbox: Mailbox) -> None:
-    for fill in (0, 100):
-        waiting = threading.Thread(target=mailbox.wait)
-        waiting.start()
-        for _ in range(fill):
-            mailbox.wake()
-        mailbox.wake()
-        waiting.join(20)
-        assert not waiting.is_alive()
+def test_a_waiting_thread_is_woken_by_a_refusal(mailbox: Mailbox) -> None:
+    waiting = threading.Thread(target=mailbox.wait)
+    waiting.start()
+    mailbox.refuse()
+    waiting.join(20)
+    assert not waiting.is_alive()
+    mailbox.wait()
     assert mailbox.receive() == []
+
+
+def test_what_was_sent_before_a_refusal_arrives_and_later_sending_is_an_error(
+    mailbox: Mailbox,
+) -> None:
+    in_fork(mailbox.send, b"before")
+    for _ in range(2):
+        mailbox.refuse()
+        with pytest.raises(DaemonUnreachable, match=r"ended or closed it: nothing is logged"):
+            in_fork(mailbox.send, b"after")
+    assert mailbox.receive() == [b"before"]
+
+
+def test_a_sender_that_waits_for_room_is_let_go_after_a_refusal(mailbox: Mailbox) -> None:
+    pid = os.fork()
+    if not pid:
+        try:
+            while True:
+                mailbox.send(bytes(60_000))
+        except DaemonUnreachable:
+            os._exit(7)
+    state = Path(f"/proc/{pid}/stat")
+    wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "S")
+    mailbox.refuse()
+    assert mailbox.receive()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
 
 def test_a_forked_process_sends_and_is_not_the_owner(mailbox: Mailbox) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from service.compat.conftest import CHANNELS, has_ended, wait_until
 
-from millpond.compat.own_daemon import OwnDaemon, Plan, ResultsMissing, end_with, plain
+from millpond.compat.delivery import ResultsMissing
+from millpond.compat.own_daemon import OwnDaemon, Plan, end_with, plain
 from millpond.compat.slot_pond import SlotPond
 from millpond.config.load import load
 from millpond.errors import DaemonUnreachable
@@ -81,6 +82,14 @@ def test_sockets_of_a_deep_folder_are_elsewhere_and_removed(tmp_path: Path) -> N
     assert folder.exists()
 
 
+def test_sockets_that_are_elsewhere_are_removed_also_when_nobody_waits(tmp_path: Path) -> None:
+    daemon = OwnDaemon(Plan(tmp_path / ("d" * 110), ["null"]), CHANNELS)
+    daemon.connect(DECLARED).close()
+    wait_until(lambda: has_ended(daemon.pid))
+    assert not daemon.socket.parent.exists()
+    daemon.wait(30)
+
+
 def test_one_that_cannot_be_started_says_why_at_once(tmp_path: Path) -> None:
     daemon = OwnDaemon(Plan(tmp_path, ["no.such.logger"]), CHANNELS)
     with pytest.raises(DaemonUnreachable, match=r"no\.such\.logger"):
@@ -89,9 +98,25 @@ def test_one_that_cannot_be_started_says_why_at_once(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_another_daemon_has_is_not_taken_over(served: Path) -> None:
-    daemon = OwnDaemon(Plan(served.parent, ["csv"]), CHANNELS)
+    ours = [served.parent / name for name in ("millpond.yaml", "millpond.log")]
+    before = [path.read_bytes() for path in ours]
+    assert all(before)
     with pytest.raises(DaemonUnreachable, match=r"a daemon \(pid \d+\) is running in"):
-        daemon.connect(DECLARED)
+        OwnDaemon(Plan(served.parent, ["json"]), CHANNELS)
+    assert [path.read_bytes() for path in ours] == before
+
+
+def test_the_log_of_an_earlier_run_stays_and_is_not_taken_for_ours(tmp_path: Path) -> None:
+    for count in (1, 2):
+        daemon = OwnDaemon(Plan(tmp_path, ["csv"]), CHANNELS)
+        pond = daemon.connect(DECLARED)
+        for number in range(count):
+            publish(pond, f"r{number}")
+        pond.close()
+        daemon.wait(30)
+    assert "1 published = 1 delivered" in (tmp_path / "millpond.log").read_text()
+    assert "1 published = 1 delivered" not in daemon.last_words()
+    assert "2 published = 2 delivered" in daemon.last_words()
 
 
 def test_results_that_are_lost_are_an_error_at_the_end(tmp_path: Path) -> None:

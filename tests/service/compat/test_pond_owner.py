@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,6 +145,53 @@ def test_a_child_may_end_it(owner: PondOwner, mailbox: Mailbox, served: Path) ->
     in_fork(child)
     wait_until(lambda: owner.is_over)
     wait_until(lambda: "the-last" in rows(served))
+
+
+def test_what_is_logged_after_the_end_is_told_and_counted(
+    served: Path, mailbox: Mailbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    mailbox.send(encode(End()))
+    mailbox.send(encode(log_of(0, "too-late")))
+    mailbox.send(encode(Free(0, 1)))
+    owner = PondOwner(SlotPond(served, DECLARED, connect_s=10), mailbox)
+    wait_until(lambda: owner.late == ["too-late"])
+    assert "'too-late' cannot be logged: it comes after the end" in caplog.text
+    with pytest.raises(LookupError, match="'here' cannot be logged: it comes after the end"):
+        owner.tell(log_of(0, "here"))
+    with pytest.raises(DaemonUnreachable):
+        in_fork(mailbox.send, encode(log_of(0, "refused")))
+    owner.end()
+    assert owner.late == ["too-late"]  # The others know it.
+
+
+def test_after_an_end_that_failed_nothing_is_taken_either(tmp_path: Path, mailbox: Mailbox) -> None:
+    path = tmp_path / "scripted.sock"
+    is_used = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.welcome((0, 1))
+        assert is_used.wait(20)
+
+    with serve(path, script):
+        pond = SlotPond(path, {c.name: (c.shape, c.dtype) for c in SCRIPTED}, connect_s=5)
+        owner = PondOwner(pond, mailbox)
+        slot = owner.allocate({"rgb": np.ones((2, 3), "float32"), "loss": 1.0}, (), 5)
+        is_used.set()
+    mailbox.send(encode(log_of(slot, "unsent")))
+    wait_until(lambda: _fails(owner))
+    for _ in range(2):
+        with pytest.raises(DaemonUnreachable):
+            owner.end()
+        with pytest.raises(DaemonUnreachable, match="nothing is logged"):
+            mailbox.send(encode(End()))
+
+
+def _fails(owner: PondOwner) -> bool:
+    try:
+        owner.drain()
+    except DaemonUnreachable:
+        return True
+    return False
 
 
 def test_the_end_of_the_daemon_is_told_to_whoever_calls_next(

@@ -14,6 +14,7 @@ RESULT_COUNT: Final = 200
 EXAMPLES: Final = Path(__file__).parent
 RUN: Final = Path("runs/demo")
 RENDERER_S_MAX: Final = 300
+FIRST: Final = "000000"
 
 
 def main() -> int:
@@ -43,7 +44,9 @@ def main() -> int:
         daemon.terminate()
         daemon.wait()
     print(f"\nIn {time.monotonic() - started_s:.0f} s, in {RUN.resolve()}:")
-    return code or _count_files()
+    code = code or _count_files()
+    print(f"\nOpen {RUN}/images/{FIRST}_rgb.png first, then {FIRST}_segmentation.png beside it.")
+    return code
 
 
 def _is_running() -> bool:

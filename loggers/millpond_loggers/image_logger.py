@@ -84,7 +84,8 @@ class ImageOptions(Options):
         1, ge=1, le=THREADS_MAX, description="How many images are encoded at the same time."
     )
     folder: FileName = Field(
-        FOLDER_NAME, description="Where the files lie in the output folder; two loggers need two."
+        FOLDER_NAME,
+        description="Where the files lie; two loggers that write the same channels need two.",
     )
     subfolders: int = Field(
         0,

@@ -5,6 +5,7 @@ What is wrong is said in the words of the configuration file, not in those of py
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, TypeVar
@@ -74,8 +75,10 @@ def _problem(detail: Any, model: type[BaseModel], given: Mapping[str, Any]) -> s
             return f"{option} is unknown"
         case "extra_forbidden":
             names = [field.alias or name for name, field in model.model_fields.items()]
+            nearest = difflib.get_close_matches(place, names, 1)
+            hint = f"; did you mean '{nearest[0]}'?" if nearest else ";"
             known = f"the options are {', '.join(names)}" if names else "this logger has none"
-            return f"{option} is unknown; {known}"
+            return f"{option} is unknown{hint} {known}"
         case "missing":
             return f"option '{'.'.join(map(str, detail['loc']))}' is missing"
         case "value_error" | "assertion_error":

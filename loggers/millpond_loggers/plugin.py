@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +13,19 @@ from types import ModuleType
 from typing import Any, Final
 
 import orjson
+from pydantic import BaseModel
 
 from millpond.errors import ConfigError
-from millpond_loggers.extras import require_all
+from millpond_loggers.base import BaseLogger
+from millpond_loggers.extras import OWN_PACKAGE, require_all
 from millpond_loggers.options import check_options
 from millpond_loggers.process.problem import describe
+from millpond_loggers.process.threedb_loggers import is_threedb
 
 EXIT_MODULE: Final = 1
 EXIT_OPTIONS: Final = 2
+# Options by which loggers say where they write.
+PLACES: Final = ("folder", "file")
 
 
 class PluginError(Exception):
@@ -34,13 +41,14 @@ def load(kind: str, place: str) -> Callable[..., Any]:
 
     Raises:
         PluginError: Not found, fails inside, has no ``Logger``, or that is not a logger, or one
-            whose libraries are not installed.
+            that cannot be made as loggers are, or whose libraries are not installed.
     """
     logger = find_logger(kind, place)
     try:
         require_all(logger, what=f"{_spoken_name(kind, place)} logger")
     except ConfigError as error:
         raise PluginError(error.problem) from error
+    _check_arguments(logger, place)
     made: Callable[..., Any] = logger
     return made
 
@@ -58,7 +66,45 @@ def find_logger(kind: str, place: str) -> type:
         )
     if not callable(getattr(logger, "log", None)):
         raise PluginError(f"`Logger` in {place} has no method log(self, item)")
+    is_inherited = getattr(logger, "log", None) is BaseLogger.log
+    if is_inherited and not callable(getattr(logger, "log_many", None)):
+        raise PluginError(
+            f"`Logger` in {place} has neither log(self, item) nor log_many(self, items) of its "
+            "own: define one of them"
+        )
     return logger
+
+
+def flush_note(logger: object) -> str:
+    """What a logger's author should know who has not defined ``flush``; nothing if all is well.
+
+    Args:
+        logger: A logger or its class.
+    """
+    kind = logger if isinstance(logger, type) else type(logger)
+    if kind.__module__.partition(".")[0] == OWN_PACKAGE or is_threedb(kind):
+        return ""
+    if callable(getattr(logger, "flush", None)) or getattr(logger, "keeps_slots", False):
+        return ""
+    return (
+        f"{kind.__name__} has no flush(): what it keeps in memory is lost if it dies, though it "
+        "counts as delivered: define flush()"
+    )
+
+
+def _check_arguments(logger: type, place: str) -> None:
+    """See whether it takes what loggers are made with."""
+    try:
+        signature = inspect.signature(logger)
+    except (TypeError, ValueError):
+        return  # It is written in C, or has a metaclass that does not say.
+    try:
+        signature.bind("root_dir", "result_buffer", "config")
+    except TypeError as error:
+        raise PluginError(
+            f"`Logger` in {place} cannot be made with (root_dir, result_buffer, config): {error}; "
+            "write def __init__(self, root_dir, result_buffer, config)"
+        ) from None
 
 
 def _spoken_name(kind: str, place: str) -> str:
@@ -125,7 +171,11 @@ def main(arguments: list[str]) -> int:
     """Try to load one: ``python -m millpond_loggers.plugin KIND PLACE FOLDER...``.
 
     Its options come as JSON on the standard input; nothing there is no options.  The logger is not
-    made, so nothing is written.
+    made, so nothing is written.  If all is well, a line of JSON goes to the standard output::
+
+        {"writes": {"file": "details.csv"}, "note": ""}
+
+    what its options say about where it writes, and what its author should know.
 
     Returns:
         0, or which of the two is wrong: `EXIT_MODULE` or `EXIT_OPTIONS`.
@@ -133,18 +183,31 @@ def main(arguments: list[str]) -> int:
     kind, place, *folders = arguments
     options = orjson.loads(sys.stdin.buffer.read() or b"{}")
     sys.path.extend(folders)
+    # What a module prints when it is imported is no part of the answer, whichever way it does.
+    answer_fd = os.dup(1)
+    os.dup2(2, 1)
     try:
+        logger = load(kind, place)
         # A class without `Options` takes what it likes.
-        model: Any = getattr(load(kind, place), "Options", None)
+        model: Any = getattr(logger, "Options", None)
         if hasattr(model, "model_validate"):
-            check_options(model, options)
+            options = check_options(model, options)
     except PluginError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_MODULE
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_OPTIONS
+    answer = {"writes": _writes(options), "note": flush_note(logger)}
+    with os.fdopen(answer_fd, "wb") as file:
+        file.write(orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE))
     return 0
+
+
+def _writes(options: Any) -> dict[str, str]:
+    """Where a logger with these options writes, as far as they say so."""
+    given = dict(options) if isinstance(options, (BaseModel, dict)) else {}
+    return {key: given[key] for key in PLACES if isinstance(given.get(key), str)}
 
 
 if __name__ == "__main__":

@@ -29,10 +29,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(cli_dead.app, name="dead")
-app.command()(cli_dead.replay)
-app.add_typer(cli_loggers.app, name="loggers")
-app.command()(cli_loggers.init_logger)
 
 ConfigArgument = Annotated[Path, typer.Argument(help="The YAML file.", metavar="CONFIG")]
 SetOption = Annotated[
@@ -99,11 +95,13 @@ def check(config: ConfigArgument, overrides: SetOption = []) -> None:  # noqa: B
         check_machine(loaded)
         if loaded.buffer.declared is not None:
             check_channels(loaded, loaded.buffer.declared)
-        check_loggers(loaded, modules)
+        notes = check_loggers(loaded, modules)
     except ConfigError as error:
         fail(str(error), EXIT_CONFIG)
     names = ", ".join(logger.name for logger in loaded.loggers)
     typer.echo(f"{config}: good; loggers: {names}; files in {loaded.output_dir}")
+    for note in notes:
+        typer.echo(f"note: {note}")
 
 
 @app.command()
@@ -209,6 +207,13 @@ def _row_text(row: dict[str, Any]) -> str:
         f"{state}, {row['delivered']} delivered, {filtered}{lag} waiting, "
         f"{row['spilled']} on the disk, {row['dead']} dead, {row['restarts']} restarts{error}"
     )
+
+
+# In the order of `--help`: those that everybody needs came first.
+app.command()(cli_dead.replay)
+app.command()(cli_loggers.init_logger)
+app.add_typer(cli_dead.app, name="dead")
+app.add_typer(cli_loggers.app, name="loggers")
 
 
 @app.callback()

@@ -36,14 +36,18 @@ def list_dead(
     loggers: LoggerOption = [],  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object for each.")] = False,
 ) -> None:
-    """List the dead results of a run, with the reason of each."""
+    """List the dead results of a run, with the reason of each and the last line of its problem."""
+    from millpond.core.logger_record import brief  # noqa: PLC0415
+    from millpond.logger_output import escape  # noqa: PLC0415
+
     for line in _dead(_run_folder(run), loggers):
         if as_json:
             typer.echo(json.dumps(line._asdict()))
         else:
             name = line.id or f"renderer {line.renderer}, sequence {line.sequence}"
             kept = f", arrays in {line.arrays}" if line.arrays else ""
-            typer.echo(f"{line.logger}: {name}: {line.reason}, {line.at}{kept}")
+            why = f": {escape(brief(line.problem))}" if line.problem.strip() else ""
+            typer.echo(f"{line.logger}: {name}: {line.reason}, {line.at}{kept}{why}")
 
 
 @app.command("retry")

@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 from numpy.typing import NDArray
 
 from millpond.client_connection import Connection, find_socket
-from millpond.client_values import channels_of, encode_job, write_value
+from millpond.client_values import channels_of, encode_job, unknown_channel, write_value
 from millpond.core.layout import Channel
 from millpond.core.wire import Kind, pack
 from millpond.errors import DaemonUnreachable, InvalidResult, PondFull
@@ -389,5 +389,4 @@ class Slot:
             raise InvalidResult("this slot was published or given back; claim another one")
 
     def _unknown(self, channel: str) -> InvalidResult:
-        known = ", ".join(map(str, self._connection.layout.channels))
-        return InvalidResult(f"no channel {channel!r}; the channels are {known}")
+        return unknown_channel(channel, self._connection.layout.channels)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -70,6 +71,14 @@ def channels_of(declared: Mapping[str, Any]) -> tuple[Channel, ...]:
         raise InvalidResult(str(error)) from None
 
 
+def unknown_channel(name: str, channels: Iterable[Channel]) -> InvalidResult:
+    """The error about a name that is none of these channels."""
+    known = list(channels)
+    nearest = difflib.get_close_matches(str(name), [channel.name for channel in known], 1)
+    hint = f"; did you mean '{nearest[0]}'?" if nearest else ";"
+    return InvalidResult(f"no channel {name!r}{hint} the channels are {', '.join(map(str, known))}")
+
+
 def write_value(array: NDArray[Any], slot: int, channel: Channel, value: Any) -> None:
     """Copy a value into its channel of a slot.
 
@@ -99,7 +108,9 @@ def write_value(array: NDArray[Any], slot: int, channel: Channel, value: Any) ->
         if not is_scalar:
             raise _misfit(channel, f"shape {shape} {given.dtype}")
         if not _fits(given, array.dtype):
-            raise _misfit(channel, f"{_shown(value)}, which is {given.dtype} and does not fit")
+            got = f"{_shown(value)}, which is {given.dtype} and does not fit"
+            hint = "; write bool(...)" if channel.dtype == "bool" else ""
+            raise _misfit(channel, got + hint)
         given = given.astype(array.dtype)
     array[slot] = given.reshape(channel.shape)
 

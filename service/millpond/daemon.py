@@ -94,7 +94,7 @@ class Daemon:
         self._config = config
         self._modules = modules
         self._experiment = encode_experiment(config)
-        self._reports = Reports([process.name for process in config.processes])
+        self._reports = Reports([process.name for process in config.processes], loop.call_later)
         self._storage = Storage(config, modules, loop, dispatch=self.dispatch, fail=self.fail)
         self._loop = loop
         self._exit_when_done = exit_when_done or is_replay
@@ -324,6 +324,11 @@ class Daemon:
         log.info("stopping now" if again else "stopping", drain_s=self._config.service.drain_s)
         self.dispatch(StopNow() if again else StopRequested())
 
+    @property
+    def was_stopped(self) -> bool:
+        """Whether an operator asked for the end."""
+        return self._stops > 0
+
     def _finish(self) -> None:
         if not self.finished.done():
             self.finished.set_result(None)
@@ -335,6 +340,7 @@ class Daemon:
 
     def finish(self) -> dict[str, Any]:
         """Close the books after an orderly end, and give the last status."""
+        self._reports.close()
         self._storage.close(is_end=True)
         return self.status()
 
@@ -343,6 +349,7 @@ class Daemon:
         self._supervisor = None  # What happens from now on has no consequences.
         if self._loggers is not None:
             self._loggers.close()
+        self._reports.close()
         if self._timer is not None:
             self._timer.cancel()
         if self._server is not None:

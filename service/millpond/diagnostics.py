@@ -11,6 +11,13 @@ from typing import Any, Final, Literal
 import structlog
 from structlog.typing import EventDict
 
+from millpond.core.logger_record import brief
+from millpond.logger_output import escape
+
+# Values that may have many lines, of which the last one says most.
+TRACEBACKS: Final = ("traceback", "problem")
+# Different ones that are shown whole; each is shown once.
+TRACEBACKS_MAX: Final = 1000
 # A pipe that can be written at all takes 4,096 bytes (PIPE_BUF); a character has four at most.
 WRITE_CHARACTERS: Final = 1024
 
@@ -25,7 +32,11 @@ def configure(log_format: Literal["auto", "console", "json"]) -> None:
     rendering: list[Any] = (
         [structlog.processors.JSONRenderer()]
         if log_format == "json"
-        else [_quote, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)]
+        else [
+            _Below(),
+            _quote,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24),
+        ]
     )
     structlog.configure(
         processors=[
@@ -36,6 +47,29 @@ def configure(log_format: Literal["auto", "console", "json"]) -> None:
         logger_factory=lambda *_: STANDARD_ERROR,
         cache_logger_on_first_use=True,
     )
+
+
+class _Below:
+    """Moves what has many lines below the line of the event, indented; each once.
+
+    In that line is the gist of it.  An indented line cannot be taken for an event.
+    """
+
+    def __init__(self) -> None:
+        self._shown: set[int] = set()
+
+    def __call__(self, _: Any, __: str, event: EventDict) -> EventDict:
+        for key in TRACEBACKS:
+            text = event.get(key)
+            if not isinstance(text, str) or "\n" not in text.strip("\n"):
+                continue
+            event[key] = brief(text)
+            if hash(text) not in self._shown:
+                if len(self._shown) < TRACEBACKS_MAX:
+                    self._shown.add(hash(text))
+                lines = text.strip("\n").split("\n")
+                event["exception"] = "\n".join(f"    {escape(line)}" for line in lines)
+        return event
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +85,7 @@ class _Quoted:
 def _quote(_: Any, __: str, event: EventDict) -> EventDict:
     """Let no value end a line, move the cursor or colour the terminal.  JSON sees to it itself."""
     for key, value in event.items():
-        if isinstance(value, str) and not value.isprintable():
+        if key != "exception" and isinstance(value, str) and not value.isprintable():
             event[key] = _Quoted(value)
     return event
 

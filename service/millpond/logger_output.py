@@ -9,6 +9,8 @@ LINE_BYTES_MAX: Final = 8 * 1024
 # Kept in a minute; the rest is counted.  A logger in a loop must not fill the disk.
 BYTES_PER_MINUTE: Final = 1024 * 1024
 LINE_COST_BYTES: Final = 128  # What stands around each line in the log: time, logger, stream.
+# Printed lines of one stream that are shown in a second; a logger that prints arrays has many.
+LINES_PER_SECOND: Final = 40
 # Anything but a tab that moves a cursor, ends a line or turns the direction of writing.
 UNPRINTABLE: Final = re.compile(
     r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]"
@@ -87,3 +89,30 @@ class LineCapture:
         text = escape(line.rstrip(b"\r").decode(errors="backslashreplace"))
         self._budget -= max(cost, len(text) + LINE_COST_BYTES)  # Escapes are longer.
         return f"{text} ... ({cut_bytes} bytes more)" if cut_bytes else text
+
+
+class LineLimit:
+    """Lets so many lines through in each second, and counts the others.
+
+    Attributes:
+        left: Lines that were not let through, since that was told last.
+    """
+
+    def __init__(self) -> None:
+        self._since_s = -1.0
+        self._count = 0
+        self.left = 0
+
+    def admits(self, now_s: float) -> bool:
+        """Whether one more line is let through; the seconds begin with a line."""
+        if not 0 <= now_s - self._since_s < 1:
+            self._since_s, self._count = now_s, 0
+        self._count += 1
+        is_within = self._count <= LINES_PER_SECOND
+        self.left += not is_within
+        return is_within
+
+    def take_left(self) -> str:
+        """The line that stands for those; nothing if there are none."""
+        left, self.left = self.left, 0
+        return f"... {left} more lines" if left else ""

@@ -26,7 +26,7 @@ from millpond.containment import end_adopted, is_anything_left, is_stopped
 from millpond.core.wire import Frame, FrameReader
 from millpond.errors import PeerError
 from millpond.logger_lines import unmark
-from millpond.logger_output import LineCapture
+from millpond.logger_output import LineCapture, LineLimit
 
 # As much as an unprivileged process may ask for: thousands of jobs in one write.
 PIPE_BYTES: Final = 1024 * 1024
@@ -91,6 +91,8 @@ class LoggerProcess:
         self._is_closing = False
         self._frames = FrameReader()
         self._captures = {"stdout": LineCapture(), "stderr": LineCapture()}
+        self._limits = {"stdout": LineLimit(), "stderr": LineLimit()}
+        self._resting: dict[str, asyncio.TimerHandle] = {}  # Until it is told what was left out.
         self._last_lines: deque[str] = deque()
         self._last_characters = 0
         self._dump: asyncio.TimerHandle | None = None  # Until it is killed.
@@ -234,14 +236,30 @@ class LoggerProcess:
     def _finish_output(self, stream: str, fd: int) -> None:
         if fd in self._open:
             self._say(stream, self._captures[stream].finish())
+            self._say_rest(stream)
             self._close(fd)
 
     def _say(self, stream: str, lines: list[str]) -> None:
+        limit = self._limits[stream]
         for line in lines:
             level, text = unmark(line) if stream == "stderr" else (logging.INFO, line)
-            log.log(level, "logger says", logger=self._name, pid=self.pid, stream=stream, line=text)
             if stream == "stderr":
                 self._keep(text)
+            # What it says with a level is meant for the log; what it prints may be an array.
+            if text is not line or limit.admits(self._loop.time()):
+                self._log_line(level, stream, text)
+            elif stream not in self._resting:
+                self._resting[stream] = self._loop.call_later(1, self._say_rest, stream)
+
+    def _say_rest(self, stream: str) -> None:
+        """Tell how many lines were left out."""
+        if stream in self._resting:
+            self._resting.pop(stream).cancel()
+        if text := self._limits[stream].take_left():
+            self._log_line(logging.INFO, stream, text)
+
+    def _log_line(self, level: int, stream: str, text: str) -> None:
+        log.log(level, "logger says", logger=self._name, pid=self.pid, stream=stream, line=text)
 
     def _keep(self, line: str) -> None:
         lines = self._last_lines

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 import structlog
 
@@ -16,16 +16,37 @@ from millpond.core.commands import (
     ReportResumed,
     ReportSuspended,
 )
+from millpond.core.deliveries import Result
 from millpond.core.logger_record import brief
 
 IDS_SHOWN_MAX: Final = 10  # In one line of the log; the list of the dead has them all.
-TRACEBACKS_MAX: Final = (
-    100  # Different ones; a problem that names each result is a new one each time.
-)
-
-DROPS_S: Final = 1.0  # Between two lines about results that are dropped on purpose.
+# Different ones; a problem that names each result is a new one each time.
+TRACEBACKS_MAX: Final = 100
+# Between two lines about results that one logger will never get for the same reason.
+GROUP_S: Final = 1.0
 
 log = structlog.get_logger(__name__)
+
+
+class Timer(Protocol):
+    """What can be cancelled."""
+
+    def cancel(self) -> None:
+        """Do not call."""
+
+
+@dataclass(slots=True)
+class _Group:
+    """Results of one kind that are not in the log yet, and when they will be."""
+
+    timer: Timer
+    count: int = 0
+    ids: list[str] = field(default_factory=list)  # As many as are shown, and one more.
+
+    def add(self, results: Sequence[Result]) -> None:
+        self.count += len(results)
+        room = IDS_SHOWN_MAX + 1 - len(self.ids)
+        self.ids += [result.id for result in results[:room]]
 
 
 class Reports:
@@ -33,12 +54,18 @@ class Reports:
 
     Args:
         names: The loggers' names, in the order of the configuration.
+        call_later: Calls a function after so many seconds.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        call_later: Callable[[float, Callable[[], None]], Timer],
+    ) -> None:
         self._names = names
-        self._drops: dict[str, int] = {}  # Those that are not in the log yet.
-        self._drops_told_s: dict[str, float] = {}
+        self._call_later = call_later
+        # By logger, reason and problem.
+        self._groups: dict[tuple[str, str, str], _Group] = {}
         self._told: set[tuple[str, str]] = set()  # Problems whose traceback is in the log.
 
     def exit(self, report: ReportExit) -> None:
@@ -83,32 +110,48 @@ class Reports:
         log.warning("logger writes again", logger=self._names[report.logger])
 
     def dead(self, report: ReportDead | BuryResults) -> None:
-        """Results will never reach a logger: some ids, and each traceback once."""
-        name = self._names[report.logger]
-        ids = [result.id for result in report.results]
-        if report.reason == "dropped":  # As the operator wants it; the list has them all.
-            self._dropped(name, len(ids))
-            return
-        problem = brief(report.problem)
-        if problem != report.problem.strip() and self._is_new(name, problem):
-            log.error("logger failed", logger=name, result=ids[0], traceback=report.problem)
-        log.error(
-            "results lost",
-            logger=name,
-            count=len(ids),
-            reason=report.reason,
-            ids=shown(ids),
-            problem=problem,
-        )
+        """Results will never reach a logger: some ids, and each traceback once.
 
-    def _dropped(self, name: str, count: int) -> None:
-        count += self._drops.get(name, 0)
-        now_s = time.monotonic()
-        if now_s - self._drops_told_s.get(name, -DROPS_S) < DROPS_S:
-            self._drops[name] = count
+        The first of a kind are told at once, those of the next second together.
+        """
+        name, problem = self._names[report.logger], brief(report.problem)
+        if problem != report.problem.strip() and self._is_new(name, problem):
+            first = report.results[0].id
+            log.error("logger failed", logger=name, result=first, traceback=report.problem)
+        kind = (name, report.reason, problem)
+        group = self._groups.get(kind)
+        if group is not None:
+            group.add(report.results)
             return
-        self._drops[name], self._drops_told_s[name] = 0, now_s
-        log.warning("results dropped", logger=name, count=count)
+        self._groups[kind] = group = _Group(self._call_later(GROUP_S, lambda: self._tell(kind)))
+        group.add(report.results)
+        self._say(kind, group)
+
+    def close(self) -> None:
+        """Tell what is not told yet."""
+        groups, self._groups = self._groups, {}
+        for kind, group in groups.items():
+            group.timer.cancel()
+            self._say(kind, group)
+
+    def _tell(self, kind: tuple[str, str, str]) -> None:
+        group = self._groups[kind]
+        if group.count == 0:
+            del self._groups[kind]
+            return
+        self._say(kind, group)
+        group.timer = self._call_later(GROUP_S, lambda: self._tell(kind))
+
+    def _say(self, kind: tuple[str, str, str], group: _Group) -> None:
+        """Tell a group, and begin it anew."""
+        (name, reason, problem), count, ids = kind, group.count, shown(group.ids)
+        group.count, group.ids = 0, []
+        if count == 0:
+            return
+        if reason == "dropped":  # As the operator wants it; the list has them all.
+            log.warning("results dropped", logger=name, count=count)
+            return
+        log.error("results lost", logger=name, count=count, reason=reason, ids=ids, problem=problem)
 
     def _is_new(self, name: str, problem: str) -> bool:
         if (name, problem) in self._told or len(self._told) >= TRACEBACKS_MAX:

@@ -34,7 +34,10 @@ def serve(
     exit_when_done: bool = False,
     is_replay: bool = False,
 ) -> int:
-    """Run until told to stop, and return the exit code: 1 when a result was lost.
+    """Run until told to stop, and return the exit code.
+
+    It is 1 when a result was lost; and when the daemon ended by itself, because all was done, but
+    for what waits on the disk for a logger that could not be kept running.
 
     Args:
         config: What the operator wants.
@@ -59,18 +62,21 @@ def serve(
             log.warning("processes of an earlier daemon were left, and killed", count=killed)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             daemon = _run(config, modules, exit_when_done=exit_when_done, is_replay=is_replay)
-            status = runner.run(daemon)
+            status, was_stopped = runner.run(daemon)
     with contextlib.suppress(OSError):  # The exit code tells it too.
-        sys.stdout.write(summary(status))
+        sys.stdout.write(summary(status, was_stopped=was_stopped, is_replay=is_replay))
         sys.stdout.flush()
     rows = status["loggers"].values()
     is_lost = any(row["dead"] or row["ended_badly"] for row in rows)
-    return EXIT_LOST if is_lost or (is_replay and status["disk"]["lost_before"]) else EXIT_OK
+    is_left = not was_stopped and any(row["spilled"] for row in rows)
+    is_lost_before = is_replay and status["disk"]["lost_before"]
+    return EXIT_LOST if is_lost or is_left or is_lost_before else EXIT_OK
 
 
 async def _run(
     config: Config, modules: Sequence[FoundModule], *, exit_when_done: bool, is_replay: bool
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], bool]:
+    """Run a daemon; its last status, and whether an operator stopped it."""
     loop = asyncio.get_running_loop()
     daemon = Daemon(config, modules, loop, exit_when_done=exit_when_done, is_replay=is_replay)
     loop.set_exception_handler(lambda _, context: fail_loudly(daemon, context))
@@ -94,7 +100,7 @@ async def _run(
             await _wait_finished(daemon)
         finally:
             await health.close()
-        return daemon.finish()
+        return daemon.finish(), daemon.was_stopped
     finally:
         daemon.close()
         # From here to the exit nothing is left that a signal could cut short, but the summary.
@@ -123,22 +129,19 @@ async def _wait_finished(daemon: Daemon) -> None:
     await daemon.finished
 
 
-def summary(status: dict[str, Any]) -> str:
-    """What became of every result, a line for each logger."""
-    rows = [
-        f"{name}: {row['published']} published = {row['delivered']} delivered"
-        f" + {row['dead']} dead + {row['spilled']} on the disk"
-        + (f" + {row['filtered']} filtered" if row["filtered"] else "")
-        + (f" + {left} left" if (left := row["queued"] + row["in_window"]) else "")
-        for name, row in status["loggers"].items()
-    ]
-    rows += [
-        f"{name} ended badly: its last words may be missing, see the log"
-        for name, row in status["loggers"].items()
-        if row["ended_badly"]
-    ]
-    if any(row["spilled"] for row in status["loggers"].values()):
-        rows.append("what is on the disk goes to its logger when this configuration is run again")
+def summary(status: dict[str, Any], *, was_stopped: bool = False, is_replay: bool = False) -> str:
+    """What became of every result, a line for each logger.
+
+    Args:
+        status: The last status of the daemon.
+        was_stopped: An operator stopped it, so that results may wait for the next start.
+        is_replay: It took no renderer.
+    """
+    loggers = status["loggers"]
+    if is_replay and not any(row["published"] for row in loggers.values()):
+        rows = ["nothing waits on the disk"]
+    else:
+        rows = _rows(loggers, status["output_dir"], was_stopped=was_stopped)
     if before := status["disk"]["lost_before"]:
         rows.append(
             f"{before} results of earlier starts are lost: see {status['output_dir']}/dead.jsonl"
@@ -146,9 +149,35 @@ def summary(status: dict[str, Any]) -> str:
     unlisted = status["disk"]["unlisted"]
     if unlisted:
         rows.append(f"{unlisted} of the lost ones could not be listed: see the log")
-    if sum(row["dead"] for row in status["loggers"].values()) > unlisted:
+    if sum(row["dead"] for row in loggers.values()) > unlisted:
         rows.append(f"the lost ones are listed in {status['output_dir']}/dead.jsonl")
     return "".join(f"{row}\n" for row in rows or ["no renderer came; nothing was published"])
+
+
+def _rows(loggers: dict[str, Any], output_dir: str, *, was_stopped: bool) -> list[str]:
+    """The numbers of each logger, and what is to be done about it."""
+    rows = [
+        f"{name}: {row['published']} published = {row['delivered']} delivered"
+        f" + {row['dead']} dead + {row['spilled']} on the disk"
+        + (f" + {row['filtered']} filtered" if row["filtered"] else "")
+        + (f" + {left} left" if (left := row["queued"] + row["in_window"]) else "")
+        for name, row in loggers.items()
+    ]
+    rows += [
+        f"{name} ended badly: its last words may be missing, see the log"
+        for name, row in loggers.items()
+        if row["ended_badly"]
+    ]
+    left = {name: row for name, row in loggers.items() if row["spilled"]}
+    if left and was_stopped:
+        rows.append("what is on the disk goes to its logger when this configuration is run again")
+    elif left:
+        rows += [
+            f"{name} did not get {row['spilled']} of them: {row['last_error'] or 'see the log'}; "
+            f"mend it, then: millpond replay {output_dir}"
+            for name, row in left.items()
+        ]
+    return rows
 
 
 def raise_descriptor_limit() -> None:

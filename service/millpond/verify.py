@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -59,7 +59,7 @@ class Row:
         """The books in one line."""
         text = (
             f"{self.logger}: {self.published} published = {self.delivered} delivered + "
-            f"{self.dead} dead + {self.spilled} spilled"
+            f"{self.dead} dead + {self.spilled} on the disk"
         )
         if self.filtered:
             text += f" + {self.filtered} filtered"
@@ -96,14 +96,27 @@ class Report:
     def lines(self) -> list[str]:
         """The report for people."""
         running = "; a daemon is running" if self.is_running else ""
-        lines = [f"{self.run}: {self.starts} starts{running}"]
+        starts = f"{self.starts} start{'' if self.starts == 1 else 's'}"
+        lines = [f"{self.run}: {starts}{running}"]
         lines += [f"  {row.text}" for row in self.rows]
         for wrong in self.wrong:
             whose = f"{wrong.logger}: " if wrong.logger else ""
             shown = [*wrong.what[:SHOWN_MAX], *(["..."] if len(wrong.what) > SHOWN_MAX else [])]
             lines.append(f"WRONG: {whose}{len(wrong.what)} {wrong.kind}: {', '.join(shown)}")
-        lines.append("everything adds up" if self.is_good else "the books do not add up")
+        lines.append("; ".join([self._verdict, *self._reservations()]))
         return lines
+
+    @property
+    def _verdict(self) -> str:
+        return "everything adds up" if self.is_good else "the books do not add up"
+
+    def _reservations(self) -> Iterator[str]:
+        """What the verdict does not say."""
+        names = [row.logger for row in self.rows if any(one.not_checked for one in row.files)]
+        if names:
+            yield f"the files of {', '.join(names)} were not checked"
+        if dead := sum(row.dead for row in self.rows):
+            yield f"{dead} {'is' if dead == 1 else 'are'} dead: millpond dead list {self.run}"
 
     def to_json(self) -> dict[str, Any]:
         """The report for scripts, with everything that is wrong."""

@@ -33,6 +33,7 @@ class FileReport:
         missing: Id to how many of its results are not.
         extra: Id to how many results are there that should not be; none while a daemon runs.
         unacknowledged: Results that were written, though nobody was told in time.
+        repeated: Ids of which more than one result was delivered; they may share a file.
     """
 
     not_checked: str
@@ -40,6 +41,7 @@ class FileReport:
     missing: Mapping[str, int]
     extra: Mapping[str, int]
     unacknowledged: int
+    repeated: int = 0
 
     @property
     def wrong(self) -> list[tuple[str, list[str]]]:
@@ -53,6 +55,9 @@ class FileReport:
         if self.not_checked:
             return f"files not checked: {self.not_checked}"
         text = f"files: {self.expected} expected, {sum(self.missing.values())} missing"
+        if self.repeated:
+            came = "1 id came" if self.repeated == 1 else f"{self.repeated} ids came"
+            text += f" ({came} more than once)"
         if self.extra:
             text += f", {sum(self.extra.values())} too many"
         if self.unacknowledged:
@@ -174,4 +179,5 @@ def _ask(
         said = child.stderr.decode(errors="backslashreplace").strip().splitlines()
         problem = said[-1] if said else f"the check ended with {child.returncode}"
         return FileReport(problem, 0, {}, {}, 0)
-    return FileReport(**found)
+    repeated = sum(delivered > 1 for delivered, _ in expected.values())
+    return FileReport(**found, repeated=0 if found["not_checked"] else repeated)

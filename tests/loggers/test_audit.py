@@ -149,6 +149,7 @@ def test_it_is_a_program_that_answers_in_json(tmp_path: Path) -> None:
         "from collections import Counter\n"
         "print('noise')\n"
         "class Logger:\n"
+        "    def __init__(self, *_): pass\n"
         "    def log(self, item): pass\n"
         "    def recorded(root_dir, options, channels):\n"
         "        return Counter({'a': options['times']})\n"

@@ -47,12 +47,15 @@ def problem(model: type[BaseModel], options: dict[str, Any]) -> str:
 def test_good_options_are_complete_and_typed() -> None:
     assert check_options(CSVOptions, None) == CSVOptions()
     options = check_options(ImageOptions, {"compress_level": 3})
-    assert (options.compress_level, options.format) == (3, "png")
+    assert (options.compress_level, options.quality) == (3, 90)
 
 
 def test_an_unknown_option_is_told_with_those_that_there_are() -> None:
     assert problem(CSVOptions, {"nope": 1}) == (
         "option 'nope' is unknown; the options are file, escape_formulas"
+    )
+    assert problem(CSVOptions, {"fiel": "a.csv"}) == (
+        "option 'fiel' is unknown; did you mean 'file'? the options are file, escape_formulas"
     )
     assert problem(Options, {"nope": 1}) == "option 'nope' is unknown; this logger has none"
 
@@ -62,7 +65,7 @@ def test_an_unknown_option_is_told_with_those_that_there_are() -> None:
     [
         ({"compress_level": 12}, "option 'compress_level': 12 is not less than or equal to 9"),
         ({"compress_level": "much"}, "option 'compress_level': 'much' is not a valid integer"),
-        ({"format": "jpg"}, "option 'format': 'jpg' is not 'png' or 'npy'"),
+        ({"quality": 0}, "option 'quality': 0 is not greater than or equal to 1"),
         ({"channels": "rgb"}, "option 'channels': 'rgb' is not a valid list"),
         ({"channels": ["a", 5]}, "option 'channels[1]': 5 is not a valid string"),
     ],

@@ -9,16 +9,24 @@ from typing import Any
 
 import pytest
 
+from millpond_loggers.null_logger import NullLogger
 from millpond_loggers.plugin import (
     EXIT_MODULE,
     EXIT_OPTIONS,
     PluginError,
     find_logger,
+    flush_note,
     load,
 )
 
 GOOD = """
 class MyLogger:
+    def __init__(self, *given):
+        pass
+
+    def flush(self):
+        pass
+
     def log(self, item):
         pass
 
@@ -183,6 +191,59 @@ def test_a_logger_without_log_is_told_what_it_lacks(tmp_path: Path, body: str) -
     assert problem("file", path) == f"`Logger` in {path} has no method log(self, item)"
 
 
+@pytest.mark.parametrize("body", ["pass", "log = BaseLogger.log"])
+def test_a_logger_that_inherits_log_is_told_what_it_lacks(tmp_path: Path, body: str) -> None:
+    text = "from millpond_loggers.base import BaseLogger\nclass Logger(BaseLogger):\n"
+    path = write(tmp_path / "mute.py", f"{text}    {body}\n")
+    assert problem("file", path) == (
+        f"`Logger` in {path} has neither log(self, item) nor log_many(self, items) of its own: "
+        "define one of them"
+    )
+    path = write(tmp_path / "many.py", f"{text}    def log_many(self, items): ...\n")
+    assert load("file", path).__name__ == "Logger"
+
+
+@pytest.mark.parametrize(
+    ("init", "why"),
+    [
+        ("pass", "too many positional arguments"),
+        ("def __init__(self, root_dir): ...", "too many positional arguments"),
+        ("def __init__(self, a, b, c, d): ...", "missing a required argument: 'd'"),
+        ("def __init__(self, a, b, c, *, e): ...", "missing a required"),
+    ],
+)
+def test_a_logger_that_cannot_be_made_as_loggers_are_is_told_why(
+    tmp_path: Path, init: str, why: str
+) -> None:
+    path = write(tmp_path / "shy.py", f"class Logger:\n    {init}\n    def log(self, item): ...\n")
+    told = problem("file", path)
+    assert f"cannot be made with (root_dir, result_buffer, config): {why}" in told
+    assert told.endswith("write def __init__(self, root_dir, result_buffer, config)")
+
+
+@pytest.mark.parametrize("init", ["(self, *given)", "(self, a, b, c=1, d=2)"])
+def test_what_it_calls_its_arguments_is_its_own_matter(tmp_path: Path, init: str) -> None:
+    text = f"class Logger:\n    def __init__{init}: ...\n    def log(self, item): ...\n"
+    assert load("file", write(tmp_path / "free.py", text)).__name__ == "Logger"
+
+
+def test_one_that_may_keep_what_it_was_given_is_told_to_flush() -> None:
+    class Forgetful:
+        def log(self, item: Any) -> None: ...
+
+    class Flushing(Forgetful):
+        def flush(self) -> None: ...
+
+    class Keeping(Forgetful):
+        keeps_slots = True
+
+    note = flush_note(Forgetful)
+    assert note.startswith("Forgetful has no flush(): what it keeps in memory is lost if it dies")
+    assert flush_note(Forgetful()) == note
+    for kind in (Flushing, Keeping, NullLogger, type("Theirs", (), {"__module__": "threedb.x"})):
+        assert flush_note(kind) == ""
+
+
 def test_a_missing_file_and_a_folder_are_no_file(tmp_path: Path) -> None:
     (tmp_path / "folder.py").mkdir()
     for name in ("missing.py", "folder.py"):
@@ -246,6 +307,9 @@ from typing import ClassVar
 @dataclass
 class Logger:
     count: ClassVar[int] = 0
+    root_dir: str
+    result_buffer: object
+    config: dict
 
     def log(self, item):
         pass
@@ -268,12 +332,13 @@ def run(
     )
 
 
-def test_the_check_in_a_process_of_its_own_is_silent_when_all_is_well(tmp_path: Path) -> None:
+def test_the_check_in_a_process_of_its_own_says_so_when_all_is_well(tmp_path: Path) -> None:
     write(tmp_path / "logging.py", GOOD)
     write(tmp_path / "second" / "found.py", "import logging\nlogging.getLogger()\n" + GOOD)
     for place in (["file", str(tmp_path / "logging.py")], ["module", "found"]):
         done = run(*place, str(tmp_path), str(tmp_path / "second"), cwd=tmp_path)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout) == {"writes": {}, "note": ""}
 
 
 def test_the_check_in_a_process_of_its_own_tells_the_mistake(tmp_path: Path) -> None:
@@ -294,6 +359,10 @@ from pydantic import BaseModel
 class Logger:
     class Options(BaseModel, extra="forbid"):
         level: int = 1
+        folder: str = "levels"
+
+    def __init__(self, *arguments):
+        pass
 
     def log(self, item):
         pass
@@ -306,18 +375,20 @@ def test_the_check_tells_wrong_options_in_plain_words(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (EXIT_OPTIONS, "")
     assert done.stderr == (
         "option 'level': 'x' is not a valid integer; "
-        "option 'nope' is unknown; the options are level\n"
+        "option 'nope' is unknown; the options are level, folder\n"
     )
-    assert run("file", path, cwd=tmp_path, options={"level": 2}).returncode == 0
+    done = run("file", path, cwd=tmp_path, options={"level": 2})
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["writes"] == {"folder": "levels"}
 
 
 @pytest.mark.parametrize("options", ["", "Options = None", "Options = dict", "Options = {'a': 1}"])
 def test_the_check_leaves_options_alone_that_no_model_describes(
     tmp_path: Path, options: str
 ) -> None:
-    path = write(
-        tmp_path / "free.py", f"class Logger:\n    {options}\n    def log(self, item): ...\n"
-    )
+    init = "def __init__(self, *_): ..."
+    text = f"class Logger:\n    {options}\n    {init}\n    def log(self, item): ...\n"
+    path = write(tmp_path / "free.py", text)
     done = run("file", path, cwd=tmp_path, options={"anything": [1, None]})
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -27,7 +27,13 @@ GOOD = """\
 output_dir: runs/a
 logging: {logger_modules: [./mine.py]}
 """
-MINE = "class Logger:\n    def log(self, item): pass\n    def end(self): pass\n"
+MINE = """\
+class Logger:
+    def __init__(self, root_dir, result_buffer, config): pass
+    def log(self, item): pass
+    def flush(self): pass
+    def end(self): pass
+"""
 
 
 def command(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -63,6 +69,8 @@ def test_help_lists_the_commands_and_their_options() -> None:
     commands = "run check status verify dead replay loggers init-logger --version"
     for name in commands.split():
         assert name in text
+    order = [text.index(f"│ {name} ") for name in ("run", "check", "status", "replay")]
+    assert order == sorted(order)
     text = command("run", "--help").stdout
     for name in ("CONFIG", "--exit-when-done", "--set"):
         assert name in text
@@ -79,6 +87,16 @@ def test_a_good_configuration_is_called_good_and_starts_nothing(tmp_path: Path) 
     assert done.stdout.startswith("pond.yaml: good; loggers: mine; files in ")
     assert done.stdout.endswith("runs/a\n")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_logger_that_may_lose_what_it_keeps_is_good_with_a_note(tmp_path: Path) -> None:
+    (tmp_path / "pond.yaml").write_text(GOOD)
+    (tmp_path / "mine.py").write_text(MINE.replace("flush", "_flush"))
+    done = command("check", "pond.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    good, note = done.stdout.splitlines()
+    assert good.startswith("pond.yaml: good")
+    assert note.startswith(f"note: {tmp_path / 'mine.py'}: Logger has no flush(): what it keeps ")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from system.harness import SMALL, Daemon, read_ids, wait_until
 
 import millpond
 from millpond.dead_letters import dead_of
+from millpond.dead_list import DeadLine, pack_line
 
 ARRAYS: dict[str, Any] = {
     "rgb": np.zeros((3, 16, 16), np.float32),
@@ -120,7 +121,7 @@ def test_the_dead_are_listed_with_reason_and_arrays(run: Run) -> None:
         assert (done.returncode, done.stderr) == (0, "")
         first, second = done.stdout.splitlines()
         assert first.startswith("picky: b: exit(3), 20")
-        assert first.endswith(", arrays in dead/picky/b.npz")
+        assert ", arrays in dead/picky/b.npz" in first
         assert second.startswith("picky: d: exit(3), ")
 
 
@@ -177,7 +178,8 @@ def test_all_the_dead_are_taken_back_and_replayed(run: Run) -> None:
     assert command("dead", "list", run.run).stdout == ""
     assert command("verify", run.run).returncode == 0
     # A second time there is nothing to do.
-    assert command("replay", run.config).returncode == 0
+    done = command("replay", run.config)
+    assert (done.returncode, done.stdout) == (0, "nothing waits on the disk\n")
     assert read_ids(run.recorded) == [*run.before, "b", "d"]
 
 
@@ -226,7 +228,7 @@ def test_only_some_loggers_are_replayed_and_the_others_keep_theirs(run: Run) -> 
     command("dead", "retry", run.run)
     done = command("replay", run.config, "--logger", "null")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "null: 0 published = 0 delivered + 0 dead + 0 on the disk\n"
+    assert done.stdout == "nothing waits on the disk\n"
     assert read_ids(run.recorded) == run.before
     assert command("replay", run.config, "--logger", "picky").returncode == 0
     assert read_ids(run.recorded) == [*run.before, "b", "d"]
@@ -260,3 +262,13 @@ def test_help_says_what_can_be_done() -> None:
     assert "list" in text
     assert "retry" in text
     assert "--logger" in command("replay", "--help").stdout
+
+
+def test_the_last_line_of_the_problem_is_listed_and_moves_no_cursor(tmp_path: Path) -> None:
+    (tmp_path / "ledger").mkdir()
+    problem = "Traceback (most recent call last):\n  ...\nValueError: \x1b[2J (mine.py:7, in log)"
+    line = DeadLine("a", "mine", "exception", problem, 1, 1, 5, "today", None)
+    (tmp_path / "dead.jsonl").write_bytes(pack_line(line))
+    assert command("dead", "list", tmp_path).stdout == (
+        "mine: a: exception, today: ValueError: \\x1b[2J (mine.py:7, in log)\n"
+    )

@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millpond.client_values import DEPTH_MAX, ID_BYTES_MAX, channels_of, encode_job, write_value
+from millpond.client_values import (
+    DEPTH_MAX,
+    ID_BYTES_MAX,
+    channels_of,
+    encode_job,
+    unknown_channel,
+    write_value,
+)
 from millpond.core.layout import DTYPE_BYTES, Channel
 from millpond.core.wire import BODY_BYTES_MAX
 from millpond.errors import InvalidResult
@@ -569,3 +576,17 @@ def test_a_job_is_strict_json_of_the_same_values_or_refused(id, render_args) -> 
 
     job = json.loads(body, object_pairs_hook=reject, parse_constant=pytest.fail)
     assert job == {"id": id, "render_args": render_args}
+
+
+@pytest.mark.parametrize("value", [1, 0, np.int64(1), 1.0])
+def test_a_number_for_yes_or_no_is_refused_with_what_to_write(value) -> None:
+    assert refusal((), "bool", value).endswith(" and does not fit; write bool(...)")
+
+
+def test_a_channel_that_there_is_not_is_told_with_the_nearest() -> None:
+    channels = [Channel("rgb", (2, 3), "float32"), Channel("loss", (), "float32")]
+    known = "the channels are rgb (2, 3) float32, loss () float32"
+    assert str(unknown_channel("los", channels)) == (
+        f"no channel 'los'; did you mean 'loss'? {known}"
+    )
+    assert str(unknown_channel("depth", channels)) == f"no channel 'depth'; {known}"

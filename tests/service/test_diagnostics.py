@@ -86,16 +86,19 @@ def test_no_value_can_forge_a_line_or_move_the_cursor(log_format) -> None:
         for fields in ({"line": text}, {"logger": text}, {"ids": [text]}, {"problem": f"a {text}"})
     ]
     lines = log_lines(log_format, *events)
+    for line in lines:
+        assert not UNSAFE.search(line)
+    # What has many lines stands below its event, so that it is not taken for one.
+    lines = [line for line in lines if not line.startswith("    ")]
     assert len(lines) == len(events)
     for line in lines:
         assert "logger says" in line
-        assert not UNSAFE.search(line)
 
 
 def test_an_escape_shows_what_it_stands_for() -> None:
-    (line,) = log_lines("console", {"line": "\x1b[31mred", "problem": "a\nb", "logger": "x\ry"})
+    (line,) = log_lines("console", {"line": "\x1b[31mred", "text": "a\nb", "logger": "x\ry"})
     assert r"line='\x1b[31mred'" in line
-    assert r"problem='a\nb'" in line
+    assert r"text='a\nb'" in line
     assert r"'x\ry'" in line
 
 
@@ -120,3 +123,14 @@ def test_a_terminal_gets_colours_of_ours_only() -> None:
     assert b"\x1b[" in shown
     assert b"\x1b[41m" not in shown
     assert rb"\x1b[41mevil" in shown
+
+
+@pytest.mark.parametrize("key", ["traceback", "problem"])
+def test_a_traceback_stands_below_its_event_once_and_its_gist_beside_it_always(key) -> None:
+    text = "making it failed:\nTraceback (most recent call last):\n  File x\nKeyError: 'losss'\n"
+    first, *below, second = log_lines("console", {key: text}, {key: text})
+    assert below == [f"    {line}" for line in text.splitlines()]
+    for line in (first, second):
+        assert line.endswith(f"{key}=\"making it failed: KeyError: 'losss'\"")
+    for line in log_lines("json", {key: text}, {key: text}):
+        assert json.loads(line)[key] == text

@@ -17,6 +17,7 @@ GOOD = """
 class Logger:
     def __init__(self, root_dir, result_buffer, config): ...
     def log(self, item): ...
+    def flush(self): ...
 """
 
 
@@ -25,7 +26,7 @@ def check(tmp_path, monkeypatch):
     """Check a configuration whose loggers are files of these contents, in this order."""
     monkeypatch.chdir(tmp_path)
 
-    def check_files(*contents: str) -> None:
+    def check_files(*contents: str) -> list[str]:
         modules = []
         for number, content in enumerate(contents):
             (tmp_path / f"plugin_{number}.py").write_text(content)
@@ -33,7 +34,7 @@ def check(tmp_path, monkeypatch):
         path = tmp_path / "config.yaml"
         path.write_text(json.dumps({"logging": {"logger_modules": modules}}, indent=1))
         config = load(path, environ={})
-        check_loggers(config, check_modules(config))
+        return check_loggers(config, check_modules(config))
 
     return check_files
 
@@ -67,6 +68,8 @@ def test_a_logger_may_import_its_neighbours_and_print(check, tmp_path) -> None:
         ("class MyLogger:\n    def log(self, item): ...", "write `Logger = MyLogger` at its end"),
         ("Logger = 5", "is a int, not a class"),
         ("class Logger: ...", "has no method log"),
+        ("class Logger:\n    def log(self, item): ...", "cannot be made with (root_dir, "),
+        ("import os\nos._exit(0)", "ended with 0"),
         ("import os\nos._exit(3)", "ended with 3"),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", "ended with -11"),
     ],
@@ -133,3 +136,63 @@ def test_options_may_be_larger_than_a_pipe_and_are_not_told_whole(tmp_path) -> N
     with pytest.raises(ConfigError, match="option 'nope' is unknown") as refused:
         check_options(tmp_path, csv={"nope": "x" * 500_000})
     assert len(str(refused.value)) < 1000
+
+
+def test_what_authors_should_know_is_returned_once_for_each_module(check, tmp_path) -> None:
+    forgetful = GOOD.replace("def flush", "def _flush")
+    notes = check(GOOD, forgetful, forgetful)
+    assert [note.partition(": ")[0] for note in notes] == [
+        str(tmp_path / f"plugin_{number}.py") for number in (1, 2)
+    ]
+    assert all("Logger has no flush(): " in note for note in notes)
+
+
+def several(tmp_path, *modules: Any) -> Config:
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps({"logging": {"logger_modules": modules}}, indent=1))
+    return load(path, environ={})
+
+
+@pytest.mark.parametrize(
+    ("modules", "problem"),
+    [
+        (
+            ["csv", {"module": "csv", "name": "two"}],
+            "'csv' and 'two' would both write details.csv: give one of them another file, such as "
+            "options: {file: two.csv}",
+        ),
+        (["json", "jsonl"], "'json' and 'jsonl' would both write details.log: "),
+        (
+            [
+                {"module": "image", "name": "one", "options": {"folder": "x"}},
+                {"module": "image", "name": "two", "options": {"folder": "x"}},
+            ],
+            "'one' and 'two' would both write x: give one of them another folder, such as "
+            "options: {folder: two}",
+        ),
+    ],
+)
+def test_two_that_would_write_the_same_are_refused_with_the_remedy(
+    tmp_path, modules, problem
+) -> None:
+    config = several(tmp_path, *modules)
+    with pytest.raises(ConfigError) as refused:
+        check_loggers(config, check_modules(config))
+    assert refused.value.problem.startswith(problem)
+    assert refused.value.key == "logging.logger_modules[1].options"
+    assert refused.value.line is not None
+
+
+def test_two_of_a_kind_may_write_different_files(tmp_path) -> None:
+    config = several(
+        tmp_path,
+        "csv",
+        {"module": "csv", "name": "two", "options": {"file": "two.csv"}},
+        "null",
+        {"module": "null", "name": "nothing"},
+        {"module": "image", "options": {"channels": ["rgb"]}},
+        {"module": "image", "name": "labels", "options": {"channels": ["segmentation"]}},
+        {"module": "image", "name": "few", "sample": "1/10"},
+        {"module": "image", "name": "wrong", "when": "not is_correct"},
+    )
+    assert check_loggers(config, check_modules(config)) == []

@@ -63,7 +63,10 @@ def test_broken_ones_have_their_problem_and_spoil_no_other(folder: Path) -> None
     )
     states = {row.name: row.state for row in list_loggers()}
     assert states["a"] == "cannot be used: half a line"
-    assert states["b"] == "cannot be used: ZeroDivisionError: division by zero"
+    assert (
+        states["b"]
+        == "cannot be used: ZeroDivisionError: division by zero (theirs_b.py:1, in <module>)"
+    )
     assert states["c"].startswith("cannot be used: no module named 'theirs_c'")
     assert states["d"] == "cannot be used: importing it ended with -11"
     assert states["e"] == states["csv"] == "ready"

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millpond.logger_output import BYTES_PER_MINUTE, LINE_BYTES_MAX, LINE_COST_BYTES, LineCapture
+from millpond.logger_output import (
+    BYTES_PER_MINUTE,
+    LINE_BYTES_MAX,
+    LINE_COST_BYTES,
+    LINES_PER_SECOND,
+    LineCapture,
+    LineLimit,
+)
 
 # Bytes that matter to what is cut: ends, escapes, halves of characters, and some of no meaning.
 STREAMS = st.lists(
@@ -190,3 +197,14 @@ def test_a_line_too_long_to_be_kept_whole_costs_only_what_is_kept() -> None:
     lines = capture.feed((b"x" * BYTES_PER_MINUTE + b"\n") * 3, 0.0)
     assert len(lines) == 3
     assert capture.dropped_bytes == 0
+
+
+def test_so_many_lines_a_second_are_let_through_and_the_others_counted() -> None:
+    limit = LineLimit()
+    assert all(limit.admits(5.0 + n / 1000) for n in range(LINES_PER_SECOND))
+    assert limit.take_left() == ""
+    assert not any(limit.admits(5.9) for _ in range(24))
+    assert limit.take_left() == "... 24 more lines"
+    assert limit.take_left() == ""
+    assert limit.admits(6.0), "a new second"
+    assert limit.left == 0

@@ -11,6 +11,7 @@ import gc
 import itertools
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from structlog.testing import capture_logs
 from millpond.containment import become_subreaper
 from millpond.core.layout import Channel, plan
 from millpond.core.wire import Frame, Kind, pack
+from millpond.logger_output import LINES_PER_SECOND
 from millpond.logger_process import (
     DUMP_S,
     LAST_OUTPUT_CHARACTERS,
@@ -57,6 +59,9 @@ class Logger:
     def log(self, item):
         with (self.root / "ids").open("a") as file:
             file.write(item["id"] + "\\n")
+
+    def flush(self):
+        pass
 
     def end(self):
         pass
@@ -582,9 +587,34 @@ async def test_a_flood_is_cut_and_counted(nest: Nest) -> None:
         nest.start("sys.stdout.write('flood\\n' * 400_000)\nsys.stdout.flush()\nos._exit(0)")
         assert await nest.exited() == "exit(0)"
     [dropped] = [log for log in logs if log["event"] == "logger output dropped"]
-    logged = len(said(logs))
-    assert 0 < logged < 400_000
-    assert dropped["bytes"] == (400_000 - logged) * len("flood\n")
+    lines = [line for _, line in said(logs)]
+    rests = [re.fullmatch(r"\.\.\. (\d+) more lines", line) for line in lines]
+    left = sum(int(rest[1]) for rest in rests if rest)
+    shown = lines.count("flood")
+    assert len(lines) == shown + sum(rest is not None for rest in rests)
+    assert 0 < shown < left
+    assert dropped["bytes"] == (400_000 - shown - left) * len("flood\n")
+
+
+@on_uvloop
+async def test_what_is_left_out_of_the_log_is_counted_while_it_lives_and_kept_of_its_stderr(
+    nest: Nest,
+) -> None:
+    count = LINES_PER_SECOND + 24
+    with capture_logs() as logs:
+        process = nest.start(
+            f"print('\\n'.join(map(str, range({count}))), file=sys.stderr)\n"
+            "self.logger = __import__('logging').getLogger('millpond.tested')\n"
+            "self.logger.warning('mind this')"
+        )
+        await nest.ready()
+        await until(lambda: any(line == "... 24 more lines" for _, line in said(logs)))
+        process.close_jobs()
+        assert await nest.exited() == "exit(0)"
+    shown = [line for _, line in said(logs)]
+    assert shown[:LINES_PER_SECOND] == [str(n) for n in range(LINES_PER_SECOND)]
+    assert "mind this" in shown
+    assert nest.last_output.splitlines() == [*(str(n) for n in range(count)), "mind this"]
 
 
 # Nothing is left.

@@ -19,6 +19,34 @@ from millpond.reports import IDS_SHOWN_MAX, TRACEBACKS_MAX, Reports
 CSV, IMAGE = 0, 1
 
 
+class Clock:
+    """Calls what is due when a second is said to be over."""
+
+    class Handle:
+        def __init__(self, call) -> None:
+            self.call = call
+
+        def cancel(self) -> None:
+            self.call = lambda: None
+
+    def __init__(self) -> None:
+        self.handles = []
+
+    def call_later(self, after_s: float, call) -> "Clock.Handle":
+        assert after_s == reports.GROUP_S
+        self.handles.append(self.Handle(call))
+        return self.handles[-1]
+
+    def pass_second(self) -> None:
+        due, self.handles = self.handles, []
+        for handle in due:
+            handle.call()
+
+
+def made(names: list[str]) -> Reports:
+    return Reports(names, Clock().call_later)
+
+
 @pytest.fixture
 def logs(monkeypatch):
     """What is logged; another test may have configured and cached the logger of the module."""
@@ -59,7 +87,7 @@ def results(count: int) -> list[Result]:
     ],
 )
 def test_an_exit_is_told_with_its_cause_and_what_is_done(logs, report, said) -> None:
-    Reports(["csv", "image"]).exit(report)
+    made(["csv", "image"]).exit(report)
     assert logs == [{"logger": "image", **said}]
 
 
@@ -71,7 +99,7 @@ def test_an_exit_is_told_with_its_cause_and_what_is_done(logs, report, said) -> 
     ],
 )
 def test_lost_results_are_told_by_id_and_reason(logs, report) -> None:
-    Reports(["csv", "image"]).dead(report)
+    made(["csv", "image"]).dead(report)
     assert logs == [
         {
             "event": "results lost",
@@ -86,10 +114,10 @@ def test_lost_results_are_told_by_id_and_reason(logs, report) -> None:
 
 
 def test_the_log_shows_some_ids_and_that_there_are_more(logs) -> None:
-    Reports(["csv"]).dead(ReportDead(CSV, results(1000), "shutdown", ""))
+    made(["csv"]).dead(ReportDead(CSV, results(1000), "shutdown", ""))
     assert logs[0]["count"] == 1000
     assert logs[0]["ids"] == [*(f"{n:06}" for n in range(IDS_SHOWN_MAX)), "..."]
-    Reports(["csv"]).dead(ReportDead(CSV, results(IDS_SHOWN_MAX), "shutdown", ""))
+    made(["csv"]).dead(ReportDead(CSV, results(IDS_SHOWN_MAX), "shutdown", ""))
     assert len(logs[1]["ids"]) == IDS_SHOWN_MAX  # They are not cut, and it is seen.
 
 
@@ -97,15 +125,16 @@ TRACEBACK = "Traceback (most recent call last):\n  File x, line {}\nValueError: 
 
 
 def test_a_traceback_is_told_once_and_its_last_line_always(logs) -> None:
-    reports = Reports(["csv", "image"])
+    reports = made(["csv", "image"])
     for logger in (CSV, CSV, IMAGE):
         reports.dead(ReportDead(logger, results(1), "exception", TRACEBACK.format(1, 1)))
+    reports.close()
     assert [(entry["event"], entry["logger"]) for entry in logs] == [
         ("logger failed", "csv"),
         ("results lost", "csv"),
-        ("results lost", "csv"),
         ("logger failed", "image"),
         ("results lost", "image"),
+        ("results lost", "csv"),
     ]
     assert logs[0]["traceback"] == TRACEBACK.format(1, 1)
     assert logs[0]["result"] == "000000"
@@ -113,7 +142,7 @@ def test_a_traceback_is_told_once_and_its_last_line_always(logs) -> None:
 
 
 def test_tracebacks_that_are_always_new_do_not_flood_the_log(logs) -> None:
-    told = Reports(["csv"])
+    told = made(["csv"])
     for number in range(TRACEBACKS_MAX + 10):
         told.dead(ReportDead(CSV, results(1), "exception", TRACEBACK.format(1, number)))
     events = [entry["event"] for entry in logs]
@@ -122,7 +151,7 @@ def test_tracebacks_that_are_always_new_do_not_flood_the_log(logs) -> None:
 
 
 def test_a_logger_that_cannot_write_is_told_with_the_reason_and_when_it_can_again(logs) -> None:
-    reports = Reports(["csv", "image"])
+    reports = made(["csv", "image"])
     reports.suspended(ReportSuspended(IMAGE, "No space left on device", 5.0))
     reports.resumed(ReportResumed(IMAGE))
     assert logs == [
@@ -138,15 +167,64 @@ def test_a_logger_that_cannot_write_is_told_with_the_reason_and_when_it_can_agai
 
 
 def test_what_is_dropped_on_purpose_is_told_at_most_once_a_second(logs):
-    reporter = Reports(["csv", "image"])
+    reporter = made(["csv", "image"])
     for _ in range(3):
         reporter.dead(ReportDead(CSV, results(2), "dropped", ""))
     assert [(line["event"], line["count"]) for line in logs] == [("results dropped", 2)]
     assert logs[0]["log_level"] == "warning"
 
 
+def test_what_is_lost_one_by_one_for_one_reason_is_told_once_a_second(logs) -> None:
+    clock = Clock()
+    told = Reports(["csv", "image"], clock.call_later)
+
+    def lose(count: int, problem: str = "ValueError: no") -> None:
+        for result in results(count):
+            told.dead(ReportDead(CSV, [result], "exception", problem))
+
+    def counts() -> list[int]:
+        found = [entry["count"] for entry in logs]
+        logs.clear()
+        return found
+
+    lose(256)
+    assert counts() == [1]
+    lose(2, "KeyError: another")
+    assert counts() == [1]
+    clock.pass_second()
+    assert logs[0]["ids"] == [*(f"{n:06}" for n in range(1, IDS_SHOWN_MAX + 1)), "..."]
+    assert counts() == [255, 1]
+    lose(3)
+    assert counts() == []
+    clock.pass_second()
+    assert counts() == [3]
+    for _ in range(2):
+        clock.pass_second()
+    assert clock.handles == []
+    assert counts() == []
+    lose(1)
+    assert counts() == [1]
+
+
+def test_what_is_not_told_at_the_end_is_told_then_and_nothing_twice(logs) -> None:
+    clock = Clock()
+    told = Reports(["csv"], clock.call_later)
+    for reason in ("dropped", "exception"):
+        for result in results(3):
+            told.dead(ReportDead(CSV, [result], reason, ""))
+    told.close()
+    told.close()
+    clock.pass_second()
+    assert [(entry["event"], entry["count"]) for entry in logs] == [
+        ("results dropped", 1),
+        ("results lost", 1),
+        ("results dropped", 2),
+        ("results lost", 2),
+    ]
+
+
 def test_a_result_that_raised_is_told_once_for_each_kind_of_problem(logs) -> None:
-    reports = Reports(["csv", "image"])
+    reports = made(["csv", "image"])
     text = "Traceback ...\nKeyError: 'losss' (mine.py:7, in log)"
     for result in results(3):
         reports.raised(ReportRaised(IMAGE, result, text, 0.1))

@@ -159,6 +159,48 @@ def test_a_logger_that_fails_to_end_is_1(
     assert "moody ended badly" in said
 
 
+def given_up(tmp_path: Path) -> Config:
+    """A configuration whose second logger cannot be made, and is given up at once."""
+    loaded = config(tmp_path)
+    moody = tmp_path / "moody.py"
+    moody.write_text(
+        moody.read_text().replace("config):\n        pass", "config):\n        {}['losss']")
+    )
+    path = loaded.source
+    given = json.loads(path.read_text())
+    restart = {"intensity": 0, "delay_s": 0.01, "delay_s_max": 0.01}
+    given["logging"]["logger_modules"][1] = {"module": "./moody.py", "restart": restart}
+    path.write_text(json.dumps(given))
+    return load(path, environ={})
+
+
+def test_what_is_left_for_a_logger_that_was_given_up_is_1_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All is done but that, so a script must not take it for success."""
+    loaded = given_up(tmp_path)
+    assert run(loaded, lambda: publish(loaded.output_dir, "a", "b")) == EXIT_LOST
+    assert capsys.readouterr().out.endswith(
+        "null: 2 published = 2 delivered + 0 dead + 0 on the disk\n"
+        "moody: 2 published = 0 delivered + 0 dead + 2 on the disk\n"
+        "moody did not get 2 of them: making the logger failed: KeyError: 'losss' "
+        f"(moody.py:4, in __init__); mend it, then: millpond replay {loaded.output_dir}\n"
+    )
+
+
+def test_what_is_left_after_a_signal_is_0_for_the_next_start_has_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = given_up(tmp_path)
+
+    def stop() -> None:
+        publish(loaded.output_dir, "a")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert run(loaded, stop, exit_when_done=False) == EXIT_OK
+    assert "what is on the disk goes to its logger when" in capsys.readouterr().out
+
+
 def test_one_signal_while_the_end_is_under_way_does_not_cut_it_short(tmp_path: Path) -> None:
     """The work was done and the loggers are ending: the first signal is no second one."""
     loaded = config(tmp_path)
@@ -248,12 +290,28 @@ def row(
     ],
 )
 def test_the_summary_accounts_for_every_result(loggers: dict[str, Any], text: str) -> None:
-    assert (
-        summary(
-            {"loggers": loggers, "output_dir": "runs/a", "disk": {"unlisted": 0, "lost_before": 0}}
-        )
-        == text
+    disk = {"unlisted": 0, "lost_before": 0}
+    status = {"loggers": loggers, "output_dir": "runs/a", "disk": disk}
+    assert summary(status, was_stopped=True) == text
+
+
+def test_the_summary_says_whose_results_are_left_why_and_what_to_do() -> None:
+    disk = {"unlisted": 0, "lost_before": 0}
+    boom = {**row(9, 0, 0, 0, 0, spilled=9), "last_error": "ValueError: no lss (boom.py:5)"}
+    loggers = {"csv": row(9, 9, 0, 0, 0), "boom": boom}
+    assert summary({"loggers": loggers, "output_dir": "runs/a", "disk": disk}) == (
+        "csv: 9 published = 9 delivered + 0 dead + 0 on the disk\n"
+        "boom: 9 published = 0 delivered + 0 dead + 9 on the disk\n"
+        "boom did not get 9 of them: ValueError: no lss (boom.py:5); mend it, then: "
+        "millpond replay runs/a\n"
     )
+
+
+def test_a_replay_of_nothing_says_so() -> None:
+    disk = {"unlisted": 0, "lost_before": 0}
+    for loggers in ({}, {"csv": row(0, 0, 0, 0, 0)}):
+        status = {"loggers": loggers, "output_dir": "runs/a", "disk": disk}
+        assert summary(status, is_replay=True) == "nothing waits on the disk\n"
 
 
 def test_the_summary_does_not_point_to_a_list_that_lacks_them() -> None:

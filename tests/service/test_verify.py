@@ -103,10 +103,10 @@ def test_a_run_in_order_adds_up(tmp_path: Path, is_end: bool) -> None:
     report = verify(tmp_path)
     assert report.is_good
     assert report.lines() == [
-        f"{tmp_path}: 1 starts",
-        "  csv: 9 published = 7 delivered + 2 dead + 0 spilled; files: 7 expected, 0 missing",
-        "  json: 9 published = 7 delivered + 2 dead + 0 spilled; files: 7 expected, 0 missing",
-        "everything adds up",
+        f"{tmp_path}: 1 start",
+        "  csv: 9 published = 7 delivered + 2 dead + 0 on the disk; files: 7 expected, 0 missing",
+        "  json: 9 published = 7 delivered + 2 dead + 0 on the disk; files: 7 expected, 0 missing",
+        f"everything adds up; 4 are dead: millpond dead list {tmp_path}",
     ]
 
 
@@ -120,7 +120,7 @@ def test_the_starts_of_a_run_are_added_up(tmp_path: Path) -> None:
     left = [(1, n) for n in range(6, 10)]
     first = check(tmp_path, csv=left)
     assert first.is_good
-    assert first.lines()[1].startswith("  csv: 9 published = 5 delivered + 0 dead + 4 spilled;")
+    assert first.lines()[1].startswith("  csv: 9 published = 5 delivered + 0 dead + 4 on the disk;")
     ledger = Ledger(tmp_path, [definition("csv")])
     ledger.begin({"csv": ResultRanges(left)})
     ledger.renderer_joined(2, 1)
@@ -133,7 +133,7 @@ def test_the_starts_of_a_run_are_added_up(tmp_path: Path) -> None:
     report = check(tmp_path, csv=left)
     assert report.is_good
     assert report.lines()[1:2] == [
-        "  csv: 12 published = 12 delivered + 0 dead + 0 spilled; files: 12 expected, 0 missing"
+        "  csv: 12 published = 12 delivered + 0 dead + 0 on the disk; files: 12 expected, 0 missing"
     ]
 
 
@@ -159,7 +159,7 @@ def test_what_a_logger_does_not_want_need_not_be_in_its_file(tmp_path: Path) -> 
     assert report.is_good
     [row] = report.rows
     assert (row.published, row.delivered, row.filtered, row.missing) == (9, 6, 3, 0)
-    assert "9 published = 6 delivered + 0 dead + 0 spilled + 3 filtered" in row.text
+    assert "9 published = 6 delivered + 0 dead + 0 on the disk + 3 filtered" in row.text
     record(tmp_path, results(1, 1))  # It was written all the same.
     assert kinds(check(tmp_path)) == {"in its files too often": ["1-1"]}
 
@@ -205,6 +205,7 @@ def test_a_logger_that_cannot_be_asked_is_not_checked(tmp_path: Path) -> None:
     null, mine = (row.files[0].not_checked for row in report.rows)
     assert null == "this logger does not say what it has recorded"
     assert "no_such" in mine
+    assert report.lines()[-1] == "everything adds up; the files of null, mine were not checked"
 
 
 def test_what_is_older_than_the_ledger_is_left_out(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from millpond.verify_files import FileReport, check_files
 PLUGIN = """
 from collections import Counter
 class Logger:
+    def __init__(self, *_): pass
     def log(self, item): pass
     def recorded(root_dir, options, channels):
         return Counter(options["ids"])
@@ -45,21 +46,22 @@ def plugin(tmp_path: Path) -> str:
 def test_a_result_is_expected_as_often_as_it_was_delivered(tmp_path: Path, plugin: str) -> None:
     [(name, report)] = run_with(tmp_path, plugin, ids=["a", "a", "b"])
     assert name == "mine"
-    assert report == FileReport("", 3, {}, {}, 0)
+    assert report == FileReport("", 3, {}, {}, 0, repeated=1)
     assert report.wrong == []
-    assert report.text == "files: 3 expected, 0 missing"
+    assert report.text == "files: 3 expected, 0 missing (1 id came more than once)"
     assert report.to_json()["expected"] == 3
 
 
 def test_what_is_missing_or_too_many_is_wrong(tmp_path: Path, plugin: str) -> None:
     [(_, report)] = run_with(tmp_path, plugin, ids=["a", "b", "b", "c", "d"])
-    assert report == FileReport("", 3, {"a": 1}, {"b": 1, "d": 1}, 1)
+    assert report == FileReport("", 3, {"a": 1}, {"b": 1, "d": 1}, 1, repeated=1)
     assert report.wrong == [
         ("delivered, not in its files", ["a"]),
         ("in its files too often", ["b", "d"]),
     ]
     assert report.text == (
-        "files: 3 expected, 1 missing, 2 too many, 1 written though not acknowledged"
+        "files: 3 expected, 1 missing (1 id came more than once), 2 too many, "
+        "1 written though not acknowledged"
     )
 
 
@@ -73,7 +75,10 @@ def test_a_running_logger_may_have_more(tmp_path: Path, plugin: str) -> None:
     [
         ("import os; os._exit(3)\n", "the check ended with 3"),
         (PLUGIN.replace("Counter(options", "len(nothing"), "NameError"),
-        ("class Logger:\n    def log(self, item): pass\n", "does not say"),
+        (
+            "class Logger:\n    def __init__(self, *_): pass\n    def log(self, item): pass\n",
+            "does not say",
+        ),
     ],
 )
 def test_a_logger_that_fails_when_asked_is_not_checked(

@@ -35,6 +35,11 @@ def test_the_demo_records_every_render_and_its_pixels(tmp_path: Path) -> None:
     for channel, suffix in (("rgb", "png"), ("segmentation", "png"), ("depth", "tiff")):
         names = {path.name for path in (run / "images").glob(f"*_{channel}.*")}
         assert names == {f"{name}_{channel}.{suffix}" for name in ids}
+    with Image.open(run / "images" / "000000_segmentation.png") as image:
+        assert image.mode == "P", "labels are seen, in colours, and are the pixels all the same"
+        assert set(np.unique(np.asarray(image))) <= {0, 1, 2}
+        assert len(image.convert("RGB").getcolors()) > 1
+    assert "Open runs/demo/images/000000_rgb.png first" in done.stdout
     for kept in sorted((run / "kept").glob("*.npy")):
         rgb = np.load(kept)
         with Image.open(run / "images" / f"{kept.stem}_rgb.png") as image:

@@ -10,8 +10,8 @@ should the process die or hang in it, the daemon knows which result was to blame
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
@@ -20,6 +20,8 @@ import orjson
 
 from millpond.core.progress import IDLE, SLOT_BITS, flush_word, log_word, returned_word
 from millpond.core.wire import Frame, FrameReader
+from millpond_loggers.plugin import flush_note
+from millpond_loggers.process.problem import place_of
 from millpond_loggers.process.shared_results import KeptArrayError, SharedResults
 from millpond_loggers.process.status import Reports
 
@@ -27,6 +29,8 @@ READ_BYTES: Final = 64 * 1024
 # A batch that lasts longer than this is flushed and released before it is whole: the slots of a
 # slow logger come back one by one, and those of a quick one many at a time.
 BATCH_S: Final = 0.01
+
+log = logging.getLogger(__name__)
 
 Use = tuple[int, int]
 """A slot and the generation of its use."""
@@ -67,6 +71,7 @@ class Runner:
     ) -> None:
         self._log: Callable[[Any], Any] = logger.log
         self._log_many = _method(logger, "log_many")
+        self._place = place_of(self._log_many or self._log)
         self._flush = _method(logger, "flush")
         self._finish = _method(logger, "end")
         self._keeps = results.keeps = bool(getattr(logger, "keeps_slots", False))
@@ -76,6 +81,10 @@ class Runner:
         self._status = status
         self._doorbell_fd = doorbell_fd
         self._started = len(acks) - 1  # The place of the word behind those of the slots.
+        # An earlier process of this run has left its word, and has told the note.
+        is_first = not isinstance(acks, memoryview) or acks[self._started] == IDLE
+        is_told = is_first and getattr(logger, "instance", 1) == 1
+        self._note = flush_note(logger) if is_told else ""
         acks[self._started] = IDLE  # What stands there was an earlier process's.
         self._logged: list[Use] = []  # Not yet flushed.
         self._kept: dict[int, int] = {}  # The same of what the logger has not freed.
@@ -89,6 +98,8 @@ class Runner:
             reader: What has read the set-up from it.
             first: Jobs that came together with the set-up.
         """
+        if self._note:
+            log.info(self._note)
         self.run_batch(first)
         while data := os.read(jobs_fd, READ_BYTES):
             self.run_batch(reader.feed(data))
@@ -157,6 +168,7 @@ class Runner:
         try:
             self._results.close(slot)
         except KeptArrayError as error:
+            error.place = self._place
             self._status.raised(slot, generation, error)
         else:
             self._logged.append((slot, generation))
@@ -231,9 +243,11 @@ class Runner:
             # Most likely it knows neither `end` nor None, and has nothing to finish.
             if "None" not in str(error):
                 raise
-            sys.stderr.write(
-                f"log(None) at the end raised {type(error).__name__}: {error}; "
-                "define end() if something is to be finished there\n"
+            log.warning(
+                "log(None) at the end raised %s: %s; "
+                "define end() if something is to be finished there",
+                type(error).__name__,
+                error,
             )
 
 

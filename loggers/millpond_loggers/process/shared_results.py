@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from millpond.core.layout import Layout
 from millpond.errors import ConfigError
+from millpond_loggers.process.problem import OwnError
 
 _NOTHING: Final = (None, ())
 
 
-class KeptArrayError(Exception):
+class KeptArrayError(OwnError):
     """A logger kept an array of a result past its release: the memory will be overwritten."""
 
 
@@ -151,10 +152,16 @@ class SharedResults:
         else:
             return
         gc.collect()  # A cycle is not a keeper.
-        if any(array() is not None for array in lent):
+        names = list(self.channels)  # All of them were lent, each time that one was asked for.
+        kept = {names[n % len(names)] for n, array in enumerate(lent) if array() is not None}
+        if kept:
+            shown = ", ".join(repr(name) for name in names if name in kept)
+            what = f"array {shown} of this result is"
+            if len(kept) > 1:
+                what = f"arrays {shown} of this result are"
             after = "free()" if self.keeps else "log() returned"
             raise KeptArrayError(
-                f"an array of this result is still referred to after {after}, and its "
+                f"{what} still referred to after {after}, and this "
                 "memory will be overwritten: keep a copy of it (array.copy(), tensor.clone())"
             )
 

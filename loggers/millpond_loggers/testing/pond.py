@@ -20,10 +20,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from millpond.client_values import channels_of, encode_job, write_value
+from millpond.client_values import channels_of, encode_job, unknown_channel, write_value
 from millpond.core.layout import Channel, Layout, plan
 from millpond.core.wire import SETUP_BYTES_MAX, FrameReader, Kind, pack
-from millpond.errors import InvalidResult
 from millpond.mapped_arrays import map_arrays
 from millpond.segment import Segment
 from millpond_loggers.process.logger_setup import make_logger
@@ -326,8 +325,7 @@ class MemoryPond:
     def _write(self, slot: int, name: str, value: Any) -> None:
         channel = next((c for c in self._layout.channels if c.name == name), None)
         if channel is None:
-            known = ", ".join(c.name for c in self._layout.channels)
-            raise InvalidResult(f"no channel {name!r}; the channels are {known}")
+            raise unknown_channel(name, self._layout.channels)
         if isinstance(value, bool | int | float) and math.prod(channel.shape) > 1:
             one = np.zeros(1, channel.dtype)
             write_value(one, 0, Channel(name, (), channel.dtype), value)

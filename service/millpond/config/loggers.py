@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Annotated, Any, Final, Literal
@@ -55,6 +56,17 @@ def _every(sample: object) -> object:
     if not match or int(match[1]) == 0:
         raise ValueError("write a part such as 1/100, which is one of every hundred")
     return int(match[1])
+
+
+def _refuse_module_as_key(given: Mapping[str, object], known: Container[str]) -> None:
+    """Say what ``- image: {channels: [rgb]}`` must be."""
+    unknown = [key for key in given if key not in known]
+    if "module" in given or len(unknown) != 1 or not isinstance(given[unknown[0]], dict | None):
+        return
+    written = f"module: {unknown[0]}"
+    if given[unknown[0]]:
+        written += ", options: {...}"
+    raise problem_at(f"found '{unknown[0]}:' as a key; write {written}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +209,7 @@ class LoggerConfig(Section):
             raise ValueError("write a module, or a mapping with 'module:'")
         if isinstance(given, dict):
             given = dict(given)
+            _refuse_module_as_key(given, cls.model_fields)
             for section in ("options", "restart", "limits"):
                 given[section] = empty_if_none(given.get(section))
             module = given.get("module")

@@ -11,17 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from millpond_loggers.csv_logger import CSVLogger
 from millpond_loggers.files import names
 from millpond_loggers.plugin import load
 from millpond_loggers.process import problem
-from millpond_loggers.process.problem import describe, errno_of
+from millpond_loggers.process.problem import OwnError, describe, errno_of, place_of
 
 LOGGER = """
-import json
+import json; import numpy as np
 import helpful
 from millpond_loggers.files.names import file_name
 
 class Logger:
+    def __init__(self, *_): pass
+
     def log(self, item):
         getattr(self, item)()
 
@@ -56,6 +59,16 @@ class Logger:
 
     def empty(self):
         raise NotImplementedError
+
+    def read_only(self):
+        array = np.zeros(3)
+        array.flags.writeable = False
+        array[0] = 1
+
+    def read_only_too(self):
+        array = np.zeros(3)
+        array.flags.writeable = False
+        array += 1
 """
 
 
@@ -65,7 +78,7 @@ def log(tmp_path: Path) -> Callable[[str], str]:
     (tmp_path / "my_logger.py").write_text(LOGGER)
     (tmp_path / "helpful.py").write_text("def divide():\n    return 1 / 0\n")
     path = list(sys.path)
-    logger = load("file", str(tmp_path / "my_logger.py"))()
+    logger = load("file", str(tmp_path / "my_logger.py"))(None, None, None)
 
     def told(item: str) -> str:
         try:
@@ -86,18 +99,28 @@ def log(tmp_path: Path) -> Callable[[str], str]:
 @pytest.mark.parametrize(
     ("method", "last"),
     [
-        ("key", "KeyError: 'losss' (my_logger.py:11, in key)"),
+        ("key", "KeyError: 'losss' (my_logger.py:13, in key)"),
         (
             "library",
             "json.decoder.JSONDecodeError: Expecting property name enclosed in double quotes: "
-            "line 1 column 2 (char 1) (my_logger.py:14, in library)",
+            "line 1 column 2 (char 1) (my_logger.py:16, in library)",
         ),
-        ("ours", "AssertionError: a/b (my_logger.py:17, in ours)"),
+        ("ours", "AssertionError: a/b (my_logger.py:19, in ours)"),
         ("neighbour", "ZeroDivisionError: division by zero (helpful.py:2, in divide)"),
-        ("noted", "ValueError: bad (my_logger.py:28, in noted)"),
-        ("group", "ExceptionGroup: several (2 sub-exceptions) (my_logger.py:31, in group)"),
-        ("caused", "RuntimeError: no loss (my_logger.py:37, in caused)"),
-        ("empty", "NotImplementedError (my_logger.py:40, in empty)"),
+        ("noted", "ValueError: bad (my_logger.py:30, in noted)"),
+        ("group", "ExceptionGroup: several (2 sub-exceptions) (my_logger.py:33, in group)"),
+        ("caused", "RuntimeError: no loss (my_logger.py:39, in caused)"),
+        (
+            "read_only",
+            "ValueError: assignment destination is read-only: it is shared memory, so change a "
+            "copy of it, array.copy() (my_logger.py:47, in read_only)",
+        ),
+        (
+            "read_only_too",
+            "ValueError: output array is read-only: it is shared memory, so change a copy of it, "
+            "array.copy() (my_logger.py:52, in read_only_too)",
+        ),
+        ("empty", "NotImplementedError (my_logger.py:42, in empty)"),
     ],
 )
 def test_the_last_line_says_what_and_where(
@@ -112,7 +135,7 @@ def test_the_last_line_says_what_and_where(
 def test_a_text_of_several_lines_is_put_into_one_and_cut(log: Callable[[str], str]) -> None:
     *_, last = log("lines").splitlines()
     assert last.startswith("ValueError: one two three!!!")
-    assert last.endswith("!!! ... (my_logger.py:23, in lines)")
+    assert last.endswith("!!! ... (my_logger.py:25, in lines)")
     assert len(last) < problem.ERROR_CHARACTERS_MAX + 100
 
 
@@ -156,3 +179,20 @@ class DiskFull(OSError):
 )
 def test_only_the_system_has_numbers_for_errors(error: Any, number: int) -> None:
     assert errno_of(error) == number
+
+
+def test_our_own_findings_have_no_traceback_and_the_place_that_they_are_given() -> None:
+    error = OwnError("it kept 'rgb'")
+    assert describe(error) == "OwnError: it kept 'rgb'\n"
+    error.place = "mine.py:7, in log"
+    assert describe(error) == "OwnError: it kept 'rgb' (mine.py:7, in log)\n"
+
+
+def test_a_method_has_its_place_unless_it_is_ours_or_has_none() -> None:
+    class Mine:
+        def log(self, item: object) -> None: ...
+
+    line = Mine.log.__code__.co_firstlineno
+    assert place_of(Mine().log) == f"{Path(__file__).name}:{line}, in log"
+    assert place_of(CSVLogger.log) == ""
+    assert place_of(len) == ""

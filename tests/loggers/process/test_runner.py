@@ -6,6 +6,7 @@ import mmap
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -440,7 +441,42 @@ def test_a_kept_array_is_told_as_the_mistake_that_it_is(daemon: Daemon, cut: Any
     assert [(frame.kind, frame.slot, frame.generation) for frame in said] == [(Kind.RAISED, 1, 1)]
     assert b"is still referred to after log() returned" in said[0].body
     assert b"array.copy()" in said[0].body
+    line = Logger.log.__code__.co_firstlineno
+    place = f"({Path(__file__).name}:{line}, in log)\n"
+    assert said[0].body.decode().startswith("KeptArrayError: array 'image' of this result")
+    assert said[0].body.decode().endswith(place)
     assert list(daemon.acks[:3]) == [1, 0, 1]
+
+
+def test_a_logger_without_flush_is_told_of_by_the_first_process_that_has_it(
+    daemon: Daemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Hoard:
+        def __init__(self, instance: int = 1) -> None:
+            self.instance = instance
+
+        def log(self, item: Any) -> None: ...
+        def end(self) -> None: ...
+
+    caplog.set_level("INFO")
+    daemon.run(Hoard(), daemon.job(0))
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        "Hoard has no flush()"
+    ]
+    assert caplog.records[0].levelname == "INFO"
+
+
+def test_a_logger_that_was_started_again_is_not_told_of_again(
+    daemon: Daemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Hoard:
+        def log(self, item: Any) -> None: ...
+        def end(self) -> None: ...
+
+    caplog.set_level("INFO")
+    daemon._words.cast("Q")[-1] = log_word(1, 1)  # That of the one before it.
+    daemon.run(Hoard(), daemon.job(0))
+    assert caplog.records == []
 
 
 def test_writing_into_a_result_is_told_and_does_no_damage(daemon: Daemon) -> None:

@@ -336,3 +336,14 @@ def test_a_keeper_is_told_that_it_has_freed_too_early(results: SharedResults) ->
     with pytest.raises(KeptArrayError, match=r"still referred to after free\(\)"):
         results.close(1)
     assert kept["rgb"].shape == (3, 5, 7)
+
+
+def test_what_is_kept_is_named(results: SharedResults) -> None:
+    results.open(1, KEY)
+    kept = [results[1]["rgb"]]
+    with pytest.raises(KeptArrayError, match=r"^array 'rgb' of this result is still"):
+        results.close(1)
+    results.open(1, KEY)
+    kept += [results[1][name] for name in ("ids", "rgb", "ids")]
+    with pytest.raises(KeptArrayError, match=r"^arrays 'rgb', 'ids' of this result are"):
+        results.close(1)

@@ -9,7 +9,7 @@ from millpond_loggers import null_logger
 from millpond_loggers.plugin import PluginError
 from millpond_loggers.testing.loading import find_logger, load_once
 
-CODE = "class Logger:\n    def log(self, item): ...\n"
+CODE = "class Logger:\n    def __init__(self, *_): ...\n    def log(self, item): ...\n"
 
 
 @pytest.fixture(autouse=True)

@@ -55,6 +55,8 @@ def test_the_short_form_is_the_long_one_with_defaults() -> None:
         (None, '"null"'),
         ([None], '"null"'),
         ("csv", r"write \[csv\]"),
+        ([{"image": {"channels": ["rgb"]}}], r"write module: image, options: {\.\.\.}"),
+        ([{"image": None, "when": "loss > 1"}], "found 'image:' as a key; write module: image"),
         (["csv", "csv"], r"taken by logger_modules\[0\]"),
         (["csv", "x.csv_logger"], "another 'name:'"),
         ([f"m{i}" for i in range(PROCESS_COUNT_MAX + 1)], "at most 64"),

@@ -55,7 +55,9 @@ bridges: ## The MLflow and W&B loggers and 3DB's dashboard, in an environment of
 	$(PYTHON) -m venv $(BRIDGES)
 	$(BRIDGES)/bin/python $(PIP_INSTALL) pytest pytest-asyncio hypothesis tqdm --editable ".[mlflow,wandb,image]"
 	$(BRIDGES)/bin/python $(PIP_INSTALL) --no-deps threedboard
-	$(BRIDGES)/bin/python -m pytest tests/loggers -k "mlflow or wandb or threedboard"
+	$(BRIDGES)/bin/python -m pytest tests/loggers/test_mlflow_logger.py tests/loggers/test_wandb_logger.py \
+	  tests/loggers/points/test_wandb_file.py tests/loggers/test_threedboard.py \
+	  tests/loggers/conformance/test_mlflow.py tests/loggers/conformance/test_wandb.py
 
 bench: $(STAMP) ## Measure the result path on this machine
 	$(BIN)/python benchmarks/result_path.py

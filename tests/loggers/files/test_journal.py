@@ -4,6 +4,8 @@ import errno
 import os
 import resource
 import signal
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -179,18 +181,28 @@ def test_what_is_no_journal_is_copied_and_begun_anew(
     journal.close()
 
 
-@pytest.fixture
-def small_disk():
-    """Files of this process may have 1,000 bytes: beyond that, writes are short, then fail."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, old)
+def on_a_small_disk(test: Callable[..., None]) -> Callable[..., None]:
+    """Files of this process may have 1,000 bytes: beyond that, writes are short, then fail.
+
+    Not as a fixture: pytest itself writes to a file, perhaps, before a fixture ends.
+    """
+
+    @wraps(test)
+    def limited(*args: Any, **kwargs: Any) -> None:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            test(*args, **kwargs)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, old)
+
+    return limited
 
 
-def test_records_that_do_not_fit_leave_no_trace(folder: int, small_disk: None) -> None:
+@on_a_small_disk
+def test_records_that_do_not_fit_leave_no_trace(folder: int) -> None:
     journal = begun(folder)
     journal.append([packed(1)])
     size = journal.size
@@ -203,8 +215,9 @@ def test_records_that_do_not_fit_leave_no_trace(folder: int, small_disk: None) -
     journal.close()
 
 
+@on_a_small_disk
 def test_what_cannot_be_cut_off_at_once_is_cut_off_later(
-    folder: int, small_disk: None, monkeypatch: pytest.MonkeyPatch
+    folder: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = begun(folder)
 
@@ -224,7 +237,8 @@ def test_what_cannot_be_cut_off_at_once_is_cut_off_later(
     again.close()
 
 
-def test_begin_that_fails_changes_nothing(folder: int, tmp_path: Path, small_disk: None) -> None:
+@on_a_small_disk
+def test_begin_that_fails_changes_nothing(folder: int, tmp_path: Path) -> None:
     journal = begun(folder)
     journal.append([packed(1)])
     with pytest.raises(OSError, match="too large"):

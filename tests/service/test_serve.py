@@ -61,6 +61,17 @@ def config(tmp_path: Path, **service: Any) -> Config:
     return load(path, environ={})
 
 
+@pytest.fixture(autouse=True)
+def _signals_are_heard() -> Iterator[None]:
+    """Also where a shell has started the tests in the background, and had SIGINT ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def run(loaded: Config, renderer: Callable[[], None], *, exit_when_done: bool = True) -> int:
     """Serve in this thread, which has the signals, until the renderer's work is done."""
     problems: list[BaseException] = []

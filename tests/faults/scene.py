@@ -324,5 +324,6 @@ def wait_s(seconds: float) -> None:
 def _own_words(log: str) -> str:
     """The lines of the daemon itself, without what its loggers printed or raised."""
     skipped = ("logger says", "logger failed", "result failed", "results lost")
-    lines = log.splitlines()
+    # What is indented is the traceback of a logger.
+    lines = [line for line in log.splitlines() if not line.startswith("    ")]
     return "\n".join(line for line in lines if not any(word in line for word in skipped))

@@ -158,10 +158,17 @@ def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any]) -> N
 def test_the_page_shows_how_to_read_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (code,) = [block.text for block in blocks(PAGE) if block.language == "python"]
+    code, with_library = [block.text for block in blocks(PAGE) if block.language == "python"]
     monkeypatch.chdir(tmp_path)
     pond = started(tmp_path / "runs" / "mine")
     pond.log("000001", {"zoom": 2})
     pond.end()
     exec(code, {})
     assert capsys.readouterr().out == f"000001 {sorted(SAMPLE)} {{'zoom': 2}}\n"
+    reading: dict[str, Any] = {}  # What needs no WebDataset: how labels are read.
+    exec(with_library.partition("shards =")[0].replace("import webdataset\n", ""), reading)
+    (shard,) = Path("runs/mine/shards").glob("*.tar")
+    with tarfile.open(shard) as members:
+        content = members.extractfile("000001.rgb.png")
+        assert content is not None
+        assert reading["labels"](content.read()).dtype == np.uint8

@@ -169,14 +169,14 @@ def test_a_logger_that_raises_loses_that_result_only(start: Callable[..., Daemon
     now = daemon.wait_settled()
     moody = now["loggers"]["moody"]
     assert (moody["delivered"], moody["dead"], moody["restarts"]) == (3, 2, 0)
-    assert moody["last_error"] == "ValueError: do not like raise-2 (moody.py:18, in log)"
+    assert moody["last_error"] == "ValueError: do not like raise-2 (moody.py:21, in log)"
     log = daemon.stop(code=1)
     dead = read_json_lines(daemon.run / "dead.jsonl")
     assert [(line["id"], line["reason"], line["attempts"]) for line in dead] == [
         ("raise-1", "exception", 5),
         ("raise-2", "exception", 5),
     ]
-    where = "(moody.py:18, in log)"
+    where = "(moody.py:21, in log)"
     assert all(line["problem"].endswith(f"like {line['id']} {where}\n") for line in dead)
     assert "moody.py" in log  # The traceback.
     assert read_ids(daemon.run / "recorder.ids") == names

@@ -22,7 +22,10 @@ from millpond_loggers.parquet_logger import ParquetOptions
         ({"part_s": float("inf")}, "part_s"),
         ({"folder": "a/b"}, "not a plain file name"),
         ({"file": ".hidden"}, "not a plain file name"),
-        ({"rows": 5}, "option 'rows' is unknown; the options are folder, file, part_rows"),
+        (
+            {"rows": 5},
+            r"option 'rows' is unknown; did you mean 'part_rows'\? the options are folder",
+        ),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], problem: str) -> None:

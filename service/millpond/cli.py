@@ -43,7 +43,9 @@ def run(
     exit_when_done: Annotated[
         bool,
         typer.Option(
-            "--exit-when-done", help="End when every renderer has left and all is recorded."
+            "--exit-when-done",
+            help="End when every renderer has left and all is recorded, or waits on the disk for a "
+            "logger that was given up (exit code 1).",
         ),
     ] = False,
     overrides: SetOption = [],  # noqa: B006
